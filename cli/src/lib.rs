@@ -1,0 +1,1 @@
+//! The `limpet` command as a library.

@@ -1,0 +1,1 @@
+//! Compose files in, applications out, with diagnostics

@@ -1,0 +1,258 @@
+//! What the API takes and gives, as JSON. The command line uses these very types.
+//!
+//! | method and path | body → answer |
+//! |---|---|
+//! | `GET /healthz`, `GET /openapi.json` | no token needed |
+//! | `GET /v1/version` | [`VersionView`] |
+//! | `PUT /v1/applications/{name}?if_revision=` | [`limpet_protocol::application::Application`] → [`ApplyOutcome`] |
+//! | `GET /v1/applications` | → [`List`] of [`ApplicationView`] |
+//! | `GET /v1/applications/{name}` | → [`ApplicationView`] |
+//! | `DELETE /v1/applications/{name}` | → [`ApplyOutcome`] |
+//! | `GET /v1/instances?application=&service=&node=` | → [`List`] of [`InstanceView`] |
+//! | `GET /v1/instances/{instance}/logs?tail=&follow=` | → lines of JSON, each a [`LogLine`] |
+//! | `GET /v1/nodes`, `GET /v1/nodes/{node}` | → [`List`] of [`NodeView`], [`NodeView`] |
+//! | `GET /v1/events?since=&limit=` | → [`List`] of [`EventView`]; server-sent events with `Accept: text/event-stream` |
+//! | `GET /v1/watch?from=` | → server-sent events, each a [`ChangeView`] |
+//! | `POST /v1/tokens` | [`TokenRequest`] → [`TokenView`] with the token itself, this once |
+//! | `GET /v1/tokens`, `DELETE /v1/tokens/{id}` | → [`List`] of [`TokenView`] |
+//! | `POST /v1/images` | an archive as `docker save`, `podman save`, `skopeo` or `buildah` write it → [`List`] of [`ImageView`] |
+//! | `GET /v1/images`, `DELETE /v1/images/{digest}` | → [`List`] of [`ImageView`] |
+//! | `GET /v2/...` | images for nodes: the pull half of the OCI Distribution Specification, Basic auth as node |
+//!
+//! Errors are [`ErrorBody`] with the HTTP status that fits: 400 (what is wrong where), 401, 404,
+//! 409 (the world moved), 413, 503 (not ready).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A list and the revision at which it was true.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct List<T> {
+    /// The store's revision.
+    pub revision: u64,
+    /// What there is.
+    pub items: Vec<T>,
+}
+
+/// What went wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ErrorBody {
+    /// A word for programs: `bad_request`, `unauthorized`, `not_found`, `conflict`, `too_large`, `unavailable`, `internal`.
+    pub code: String,
+    /// A sentence for people: what, where, and what to do.
+    pub message: String,
+}
+
+/// Which programs these are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VersionView {
+    /// The controller's version.
+    pub version: String,
+    /// The life of its database.
+    pub epoch: u64,
+    /// The store's revision.
+    pub revision: u64,
+}
+
+/// What an apply or a removal did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApplyOutcome {
+    /// The application.
+    pub application: String,
+    /// The revision at which it is on disk.
+    pub revision: u64,
+    /// Services that were not there before.
+    pub added: Vec<String>,
+    /// Services that changed.
+    pub changed: Vec<String>,
+    /// Services that are as they were.
+    pub unchanged: Vec<String>,
+    /// Services that are no longer wanted.
+    pub removed: Vec<String>,
+}
+
+/// An application and how it fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ApplicationView {
+    /// Its name.
+    pub name: String,
+    /// The revision at which it was last changed.
+    pub revision: u64,
+    /// When it was applied: milliseconds since 1970.
+    pub applied_ms: u64,
+    /// Its services.
+    pub services: Vec<ServiceView>,
+}
+
+/// A service and how it fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ServiceView {
+    /// Its name.
+    pub name: String,
+    /// `replicated` or `global`.
+    pub mode: String,
+    /// The image as the file names it.
+    pub image: String,
+    /// How many instances are wanted now.
+    pub wanted: u32,
+    /// How many run what is wanted.
+    pub running: u32,
+    /// How many have ended with success and are not started again.
+    pub completed: u32,
+    /// Whether all is as wanted: every instance runs, or completed where its policy says so.
+    pub settled: bool,
+    /// Why it is not as wanted, one sentence for each cause.
+    pub reasons: Vec<String>,
+}
+
+/// One container, wanted or there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct InstanceView {
+    /// `application.service.slot`.
+    pub instance: String,
+    /// The application.
+    pub application: String,
+    /// The service.
+    pub service: String,
+    /// Which replica.
+    pub slot: u32,
+    /// Where; none while it has no node.
+    pub node: Option<String>,
+    /// Which try in this slot.
+    pub attempt: u32,
+    /// The image as the file names it.
+    pub image: String,
+    /// See [`limpet_protocol::phase::Phase`]; `unknown` while the node is unreachable.
+    pub phase: String,
+    /// Since when: milliseconds since 1970 by the node's clock.
+    pub since_ms: u64,
+    /// Why it is not further.
+    pub reason: Option<String>,
+    /// Exit code of the last attempt that ended.
+    pub exit_code: Option<i32>,
+    /// Whether the last attempt that ended was killed for want of memory.
+    pub out_of_memory: bool,
+    /// Whether it runs the newest spec.
+    pub current: bool,
+}
+
+/// A node and how it fares.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeView {
+    /// Its identity.
+    pub node: String,
+    /// `ready`, `unreachable` (its link is down and the time until it is given up runs) or `lost`.
+    pub status: String,
+    /// Host name.
+    pub hostname: String,
+    /// `os/arch[/variant]`.
+    pub platform: String,
+    /// The agent's version.
+    pub agent_version: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// CPUs in thousandths, and how much of it is reserved.
+    pub cpu_millis: u32,
+    /// Thousandths of a CPU that are reserved by what was placed there.
+    pub cpu_reserved_millis: u32,
+    /// Bytes of memory.
+    pub memory_bytes: u64,
+    /// Bytes of memory that are reserved by what was placed there.
+    pub memory_reserved_bytes: u64,
+    /// Labels: its own and those that people gave it, the latter win.
+    pub labels: BTreeMap<String, String>,
+    /// Instances placed there.
+    pub instances: u32,
+    /// The generation that it shall run, `epoch.number`.
+    pub wanted_generation: String,
+    /// The generation that it holds, `epoch.number`; empty if none.
+    pub observed_generation: String,
+    /// When it was last heard of: milliseconds since 1970 by the controller's clock.
+    pub last_contact_ms: u64,
+    /// What it lacks and what that costs.
+    pub conditions: Vec<String>,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct EventView {
+    /// Grows with every event that the controller keeps; what `since` means.
+    pub id: u64,
+    /// When it happened: milliseconds since 1970, by the clock of whoever saw it.
+    pub at_ms: u64,
+    /// The node, if it happened on one.
+    pub node: Option<String>,
+    /// The instance, if it is about one.
+    pub instance: Option<String>,
+    /// Which kind: see [`limpet_protocol::event::EventKind`], and the controller's own.
+    pub kind: String,
+    /// What a person should know.
+    pub message: String,
+}
+
+/// A change of desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ChangeView {
+    /// At which revision.
+    pub revision: u64,
+    /// `application`, `node` or `assignment`.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// `put` or `delete`.
+    pub op: String,
+}
+
+/// A line of a container's output.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogLine {
+    /// `stdout` or `stderr`; `error` if the stream ended before its time, the text says why.
+    pub stream: String,
+    /// The line with its line feed, or a part of a long one; bytes that are not UTF-8 are replaced.
+    pub text: String,
+}
+
+/// A token to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct TokenRequest {
+    /// `join` (the default) or `admin`.
+    pub purpose: String,
+    /// For people.
+    pub description: String,
+    /// How long it lives, in seconds; none is without end.
+    pub ttl_seconds: Option<u64>,
+}
+
+/// A token.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenView {
+    /// Its name: the first 12 digits of its SHA-256.
+    pub id: String,
+    /// The token itself, only in the answer that makes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// `join` or `admin`.
+    pub purpose: String,
+    /// For people.
+    pub description: String,
+    /// When it was made: milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it ends; none is never.
+    pub expires_ms: Option<u64>,
+}
+
+/// An image that the controller has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ImageView {
+    /// The reference under which services find it, `name:tag`; empty if it has none.
+    pub reference: String,
+    /// The digest of its index or manifest.
+    pub digest: String,
+    /// `os/arch[/variant]` of each variant.
+    pub platforms: Vec<String>,
+    /// Bytes of its blobs.
+    pub size_bytes: u64,
+}

@@ -1,0 +1,7 @@
+//! The central controller: desired state in, assignments out.
+//!
+//! The folders are the flow: [`api`] ▶ [`store`] ▶ `plan` ▶ `dispatch`, and back through `observe`.
+
+pub mod api;
+pub mod control_loop;
+pub mod store;

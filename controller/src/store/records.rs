@@ -1,0 +1,61 @@
+//! What the values of the store mean. Encoded with [`limpet_protocol::codec`].
+
+use std::collections::BTreeMap;
+
+use limpet_protocol::application::Application;
+use limpet_protocol::assignment::Assignment;
+use limpet_protocol::id::NodeId;
+use limpet_protocol::message::NodeFacts;
+use serde::{Deserialize, Serialize};
+
+/// Under [`super::Key::Application`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ApplicationRecord {
+    /// What is wanted, image references resolved where the controller has the image.
+    pub application: Application,
+    /// When it was applied, by the controller's clock: milliseconds since 1970.
+    pub applied_ms: u64,
+}
+
+/// Under [`super::Key::Node`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRecord {
+    /// Who.
+    pub node: NodeId,
+    /// SHA-256 of its MQTT password, in hexadecimal.
+    pub secret_sha256: String,
+    /// Labels that people gave it.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What it said when it joined.
+    pub facts: NodeFacts,
+    /// When it joined, by the controller's clock: milliseconds since 1970.
+    pub joined_ms: u64,
+}
+
+/// Under [`super::Key::Assignment`]: the newest assignment of the node.
+pub type AssignmentRecord = Assignment;
+
+/// Under [`super::Key::Token`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenRecord {
+    /// What it opens.
+    pub purpose: TokenPurpose,
+    /// For people.
+    pub description: String,
+    /// When it was made, by the controller's clock: milliseconds since 1970.
+    pub created_ms: u64,
+    /// When it ends, likewise; none is never.
+    #[serde(default)]
+    pub expires_ms: Option<u64>,
+}
+
+/// What a token opens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenPurpose {
+    /// The API, all of it.
+    Admin,
+    /// Joining the fleet as a node.
+    Join,
+}

@@ -1,0 +1,1 @@
+//! Builds the images that the demo, the tests and the benchmarks run

@@ -1,0 +1,26 @@
+//! The nouns of Limpet and how they look on the wire.
+//!
+//! Everything that controller, agent and command line say to each other is defined here and only
+//! here: names ([`id`]), what a service is ([`spec`], [`application`]), what a node shall run
+//! ([`assignment`]), what it does run ([`report`], [`phase`]), the envelopes ([`message`]), where
+//! they are published ([`topic`]), how the bytes look ([`codec`]) and how large anything may be
+//! ([`limits`]).
+//!
+//! The crate is `no_std` so that the compiler keeps it pure: no clock, no files, no network.
+#![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub mod application;
+pub mod assignment;
+mod byte_string;
+pub mod call;
+pub mod codec;
+pub mod event;
+pub mod id;
+pub mod limits;
+pub mod message;
+pub mod phase;
+pub mod report;
+pub mod spec;
+pub mod topic;

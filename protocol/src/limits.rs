@@ -1,0 +1,33 @@
+//! Every limit of the wire, with its reason. Both sides and the broker use these numbers.
+
+/// Largest MQTT packet that anyone may send. An over-sized packet ends an MQTT connection and a
+/// persistent session would deliver it again, so the encoder refuses before the broker has to.
+pub const MAX_PACKET_BYTES: usize = 256 * 1024;
+/// Room for the MQTT header, topic and properties around a payload.
+pub const PACKET_OVERHEAD_BYTES: usize = 1024;
+/// Largest payload of any message.
+pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - PACKET_OVERHEAD_BYTES;
+/// Largest encoded [`crate::spec::Spec`]: Compose services of real applications take 1-4 KiB.
+pub const MAX_SPEC_BYTES: usize = 64 * 1024;
+/// One chunk of a call's output: small enough that other traffic is never held up for long.
+pub const MAX_CALL_CHUNK_BYTES: usize = 16 * 1024;
+/// How many chunks a caller may have outstanding (its credit window).
+pub const CALL_WINDOW: u16 = 16;
+
+/// Deepest nesting of any message. The deepest of ours, a spec inside an application, is 8.
+pub const MAX_DEPTH: usize = 16;
+/// Most CBOR items (keys and values count one each) of any message, which bounds decoding time.
+pub const MAX_ITEMS: usize = 65_536;
+
+/// Services of one application.
+pub const MAX_SERVICES_PER_APPLICATION: usize = 256;
+/// Instances on one node: a bridge has /24 by default and a board has far less memory than this needs.
+pub const MAX_INSTANCES_PER_NODE: usize = 500;
+/// Replicas of one service over the whole fleet.
+pub const MAX_REPLICAS: u32 = 10_000;
+/// Events in one batch.
+pub const MAX_EVENTS_PER_BATCH: usize = 32;
+/// Events an agent keeps for a controller that is away; the oldest go first and the gap is told.
+pub const MAX_EVENTS_KEPT: usize = 256;
+/// Bytes of a reason or message that a person reads; longer ones are cut at a character.
+pub const MAX_REASON_BYTES: usize = 512;

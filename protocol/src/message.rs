@@ -1,0 +1,144 @@
+//! The other messages: presence, joining, asking, and the signed envelope.
+
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use serde::{Deserialize, Serialize};
+
+use crate::byte_string;
+use crate::id::{NodeId, SpecHash};
+
+/// Bytes with the controller's signature (Ed25519, RFC 8032, over [`Signed::signed_text`]).
+///
+/// Every assignment travels in one: the broker is not trusted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signed {
+    /// The encoded message.
+    #[serde(rename = "p", with = "byte_string")]
+    pub payload: Vec<u8>,
+    /// 64 bytes.
+    #[serde(rename = "s", with = "byte_string")]
+    pub signature: Vec<u8>,
+}
+
+impl Signed {
+    /// What the signature is over: a fixed prefix and the payload, so that nothing that the key
+    /// ever signs for another purpose can pass as an assignment.
+    #[must_use]
+    pub fn signed_text(payload: &[u8]) -> Vec<u8> {
+        [b"limpet/v1/want\0", payload].concat()
+    }
+}
+
+/// The controller's presence (retained, with a will that says `online: false`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControllerPresence {
+    /// Whether it is there.
+    pub online: bool,
+    /// Which life of its database.
+    pub epoch: u64,
+    /// Its public signing key, 32 bytes.
+    #[serde(with = "byte_string")]
+    pub key: Vec<u8>,
+}
+
+/// An agent's presence (retained, with a will that says `online: false`).
+///
+/// The will of an old session never beats the birth of a newer one: of two, the greater
+/// (`boot`, `session`) is the true one, and within one session the will.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodePresence {
+    /// Whether it is there.
+    #[serde(rename = "o")]
+    pub online: bool,
+    /// Which start of the node's kernel: seconds since 1970 would lie on a board without a clock,
+    /// so the agent counts boots in its ledger.
+    #[serde(rename = "b")]
+    pub boot: u64,
+    /// Which connection of that boot.
+    #[serde(rename = "s")]
+    pub session: u64,
+    /// What the node is; left out of the will.
+    #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<NodeFacts>,
+}
+
+/// What a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// The agent's version.
+    pub agent_version: String,
+    /// Its host name.
+    pub hostname: String,
+    /// As `GOOS` has it: `linux`.
+    pub os: String,
+    /// As `GOARCH` has it (OCI image specification): `amd64`, `arm64`, `arm`.
+    pub architecture: String,
+    /// As OCI has it: `v6`, `v7`, `v8`, or empty.
+    #[serde(default)]
+    pub variant: String,
+    /// The kernel's release.
+    pub kernel: String,
+    /// CPUs that can be given out, in thousandths of one.
+    pub cpu_millis: u32,
+    /// Memory that can be given out, in bytes.
+    pub memory_bytes: u64,
+    /// Labels from the agent's own configuration.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// What the node lacks and what that costs, for people (`limpet node ls`).
+    #[serde(default)]
+    pub conditions: Vec<String>,
+}
+
+/// An agent asks to join (on [`crate::topic::Topic::JoinIn`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRequest {
+    /// The name it would like.
+    pub wanted: NodeId,
+    /// What it is.
+    pub facts: NodeFacts,
+    /// Proof that it has a join token: HMAC-SHA256 (RFC 2104) of the session id of the topic, keyed
+    /// with the 32 bytes of SHA-256(token), which is all that the controller keeps of a token.
+    #[serde(with = "byte_string")]
+    pub proof: Vec<u8>,
+}
+
+/// The controller's answer (on [`crate::topic::Topic::JoinOut`]).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinReply {
+    /// Welcome.
+    Accepted {
+        /// The node's identity from now on; also its MQTT user name and client id.
+        node: NodeId,
+        /// Its MQTT password: 32 random bytes as hexadecimal. The controller keeps only a hash.
+        secret: String,
+        /// The controller's public signing key, 32 bytes, which the agent pins.
+        #[serde(with = "byte_string")]
+        controller_key: Vec<u8>,
+        /// Port of the controller's HTTP server, where images are fetched; the host is the broker's
+        /// unless `image_host` names another.
+        image_port: u16,
+        /// Host of the controller's HTTP server where it is not the broker's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        image_host: Option<String>,
+    },
+    /// No.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// An agent asks for what it lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// Whether it wants its assignment published again.
+    #[serde(default)]
+    pub want: bool,
+    /// Specs that it misses.
+    #[serde(default)]
+    pub specs: Vec<SpecHash>,
+}
