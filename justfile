@@ -1,0 +1,17 @@
+# Short names for what the README spells out. Needs `just`; nothing depends on it.
+
+# Build and run everything on this machine with the demo application.
+up:
+    images/demo/up
+
+# Formatting, lints and all tests (root).
+test *ARGS:
+    tests/run {{ARGS}}
+
+# Measure this machine and write docs/benchmarks.md (root).
+bench:
+    tests/bench
+
+# The agent for a 64-bit Raspberry Pi.
+cross target="aarch64-unknown-linux-musl":
+    CROSS_CONFIG="$PWD/cross.toml" cross build --release --target {{target}} -p limpet-agent --no-default-features
