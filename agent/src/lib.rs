@@ -1,4 +1,13 @@
 //! The agent: one on each node, runs what its assignment says.
+//!
+//! The folders are the flow: `link` brings assignments in, `ledger` keeps them, `reconcile`
+//! decides, [`runtime`] does, `report` tells. `control_loop` is the one loop that holds them
+//! together; [`start`] is the way from a command line to that loop.
 
+pub mod config;
 pub mod image;
 pub mod runtime;
+mod start;
+
+pub use config::{AgentArgs, Config};
+pub use start::{AgentError, main_with, run};

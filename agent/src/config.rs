@@ -1,0 +1,339 @@
+//! Configuration: flags before environment before file before defaults.
+//!
+//! In: [`AgentArgs`] as clap read them from the command line and the environment, and the TOML file
+//! that they name. Out: one [`Config`] in which every value is checked, or one sentence that says
+//! which value is wrong, where it came from and what to write instead.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use limpet_protocol::id::NodeId;
+use serde::Deserialize;
+
+pub use self::broker_url::{BrokerUrl, BrokerUrlError};
+
+mod broker_url;
+
+/// Where the agent keeps its identity, its ledger, images and volumes.
+pub const DEFAULT_DATA: &str = "/var/lib/limpet";
+/// Where it keeps what need not survive a reboot; memory-backed on any usual system.
+pub const DEFAULT_RUN: &str = "/run/limpet";
+/// The cgroup above those of all containers.
+pub const DEFAULT_CGROUP_PARENT: &str = "/limpet";
+/// Labels of one node: they travel in every presence message.
+pub const MAX_LABELS: usize = 64;
+/// A configuration file is a page of text; more is a mistake.
+const MAX_CONFIG_BYTES: u64 = 64 * 1024;
+
+/// What the command line and the environment say. `limpet-agent` and `limpet agent` share it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct AgentArgs {
+    /// TOML file with the same names as the flags: `controller = "mqtt://10.0.0.1:1883"`
+    #[arg(long, env = "LIMPET_AGENT_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The controller's broker: mqtt://HOST[:PORT], or mqtt://USER:PASSWORD@HOST for a broker of your own
+    #[arg(long, env = "LIMPET_AGENT_CONTROLLER", value_name = "URL", hide_env_values = true)]
+    pub controller: Option<String>,
+    /// Token that lets this node join; make one with `limpet token create`. Needed once
+    #[arg(long, env = "LIMPET_AGENT_JOIN_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub join_token: Option<String>,
+    /// File with the join token, for when it must not be seen in the process list
+    #[arg(long, env = "LIMPET_AGENT_JOIN_TOKEN_FILE", value_name = "FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// The name that this node asks for when it joins [default: its host name]
+    #[arg(long, env = "LIMPET_AGENT_NODE_NAME", value_name = "NAME")]
+    pub node_name: Option<String>,
+    /// Label of this node for placement constraints; may be given several times
+    #[arg(
+        long = "label",
+        env = "LIMPET_AGENT_LABELS",
+        value_name = "KEY=VALUE",
+        value_delimiter = ','
+    )]
+    pub labels: Vec<String>,
+    /// Folder for identity, ledger, images and volumes [default: /var/lib/limpet]
+    #[arg(long, env = "LIMPET_AGENT_DATA", value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Memory-backed folder for sockets, logs and what a reboot may clear [default: /run/limpet]
+    #[arg(long, env = "LIMPET_AGENT_RUN", value_name = "DIR")]
+    pub run: Option<PathBuf>,
+    /// Cgroup under which every container's is made [default: /limpet]
+    #[arg(long, env = "LIMPET_AGENT_CGROUP_PARENT", value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
+    /// Stop all containers when the agent is told to end; without it they go on running
+    #[arg(long, env = "LIMPET_AGENT_STOP_ON_EXIT", num_args = 0..=1, default_missing_value = "true")]
+    pub stop_on_exit: Option<bool>,
+    /// How log lines look: text for people, json for machines [default: text]
+    #[arg(long, env = "LIMPET_AGENT_LOG_FORMAT", value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Registry spoken to over plain HTTP, `HOST[:PORT]`; may be given several times
+    #[arg(
+        long = "insecure-registry",
+        env = "LIMPET_AGENT_INSECURE_REGISTRIES",
+        value_name = "HOST",
+        value_delimiter = ','
+    )]
+    pub insecure_registries: Vec<String>,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One line of text each.
+    #[default]
+    Text,
+    /// One JSON object each.
+    Json,
+}
+
+/// The join token. Its text is a secret, so it has no `Display` and its `Debug` shows nothing.
+#[derive(Clone, PartialEq, Eq)]
+pub struct JoinToken(String);
+
+impl JoinToken {
+    /// The token's text.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for JoinToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("JoinToken(..)")
+    }
+}
+
+/// Everything the agent was told, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The broker.
+    pub controller: BrokerUrl,
+    /// The token to join with; needed only while the data folder holds no identity.
+    pub join_token: Option<JoinToken>,
+    /// The name to ask for; the host name if none.
+    pub node_name: Option<NodeId>,
+    /// The node's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Identity, ledger, images, volumes.
+    pub data: PathBuf,
+    /// What a reboot may clear.
+    pub run: PathBuf,
+    /// The cgroup above those of all containers, absolute.
+    pub cgroup_parent: String,
+    /// Whether the containers end with the agent.
+    pub stop_on_exit: bool,
+    /// How log lines look.
+    pub log_format: LogFormat,
+    /// Registries without TLS.
+    pub insecure_registries: Vec<String>,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there or cannot be read.
+    #[error("read configuration file {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is far larger than any configuration.
+    #[error("configuration file {} is larger than {MAX_CONFIG_BYTES} bytes", path.display())]
+    TooLarge {
+        /// Which.
+        path: PathBuf,
+    },
+    /// The file is not the TOML that the agent knows.
+    #[error("configuration file {}", path.display())]
+    Parse {
+        /// Which.
+        path: PathBuf,
+        /// Line, column and what was expected.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// Nobody said where the controller is.
+    #[error(
+        "no controller: give --controller mqtt://HOST:1883, set LIMPET_AGENT_CONTROLLER, or write controller = \"mqtt://HOST:1883\" in the file that --config names"
+    )]
+    NoController,
+    /// The broker's URL cannot be used.
+    #[error("controller")]
+    Controller(#[source] BrokerUrlError),
+    /// The node name is none.
+    #[error("node name {name:?}")]
+    NodeName {
+        /// As it was given.
+        name: String,
+        /// What is wrong with it.
+        #[source]
+        source: limpet_protocol::id::NameError,
+    },
+    /// A label without a value, or an empty key.
+    #[error("label {label:?}: write KEY=VALUE")]
+    Label {
+        /// As it was given.
+        label: String,
+    },
+    /// More labels than a node may have.
+    #[error("{count} labels; a node may have {MAX_LABELS}")]
+    TooManyLabels {
+        /// How many were given.
+        count: usize,
+    },
+    /// A path that must be absolute is not.
+    #[error("{what} {value:?} must be an absolute path without '..'")]
+    NotAbsolute {
+        /// Which setting.
+        what: &'static str,
+        /// As it was given.
+        value: String,
+    },
+}
+
+/// The file. Every name is that of the flag.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct File {
+    controller: Option<String>,
+    join_token: Option<String>,
+    join_token_file: Option<PathBuf>,
+    node_name: Option<String>,
+    labels: BTreeMap<String, String>,
+    data: Option<PathBuf>,
+    run: Option<PathBuf>,
+    cgroup_parent: Option<String>,
+    stop_on_exit: Option<bool>,
+    log_format: Option<LogFormat>,
+    insecure_registries: Vec<String>,
+}
+
+impl Config {
+    /// Puts flags and environment over the file over the defaults and checks every value.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first value that cannot be used.
+    pub fn load(args: &AgentArgs) -> Result<Self, ConfigError> {
+        let file = args.config.as_deref().map(File::read).transpose()?.unwrap_or_default();
+        Self::merge(args, file)
+    }
+
+    fn merge(args: &AgentArgs, file: File) -> Result<Self, ConfigError> {
+        let join_token = join_token(args, &file)?;
+        let controller =
+            args.controller.clone().or(file.controller).ok_or(ConfigError::NoController)?;
+        let node_name = args.node_name.clone().or(file.node_name);
+        let cgroup_parent = args
+            .cgroup_parent
+            .clone()
+            .or(file.cgroup_parent)
+            .unwrap_or_else(|| DEFAULT_CGROUP_PARENT.to_owned());
+        let insecure = &args.insecure_registries;
+        Ok(Self {
+            controller: controller.parse().map_err(ConfigError::Controller)?,
+            join_token,
+            node_name: node_name
+                .map(|name| {
+                    NodeId::new(&name).map_err(|source| ConfigError::NodeName { name, source })
+                })
+                .transpose()?,
+            labels: labels(&args.labels, file.labels)?,
+            data: absolute("data", args.data.clone().or(file.data), DEFAULT_DATA)?,
+            run: absolute("run", args.run.clone().or(file.run), DEFAULT_RUN)?,
+            cgroup_parent: cgroup_path(cgroup_parent)?,
+            stop_on_exit: args.stop_on_exit.or(file.stop_on_exit).unwrap_or(false),
+            log_format: args.log_format.or(file.log_format).unwrap_or_default(),
+            insecure_registries: if insecure.is_empty() {
+                file.insecure_registries
+            } else {
+                insecure.clone()
+            },
+        })
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = read_bounded(path)?;
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+fn read_bounded(path: &Path) -> Result<String, ConfigError> {
+    use std::io::Read as _;
+    let failed = |source| ConfigError::Read { path: path.to_owned(), source };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let read = file.take(MAX_CONFIG_BYTES + 1).read_to_string(&mut text).map_err(failed)?;
+    if read as u64 > MAX_CONFIG_BYTES {
+        return Err(ConfigError::TooLarge { path: path.to_owned() });
+    }
+    Ok(text)
+}
+
+/// The token itself goes before its file, and what is nearer to the person before the file of settings.
+fn join_token(args: &AgentArgs, file: &File) -> Result<Option<JoinToken>, ConfigError> {
+    let given =
+        [(&args.join_token, &args.join_token_file), (&file.join_token, &file.join_token_file)];
+    for (token, path) in given {
+        if let Some(token) = token {
+            return Ok(Some(JoinToken(token.trim().to_owned())));
+        }
+        if let Some(path) = path {
+            return Ok(Some(JoinToken(read_bounded(path)?.trim().to_owned())));
+        }
+    }
+    Ok(None)
+}
+
+fn labels(
+    given: &[String],
+    file: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, String>, ConfigError> {
+    let mut labels = file;
+    for label in given {
+        match label.split_once('=') {
+            Some((key, value)) if !key.trim().is_empty() => {
+                labels.insert(key.trim().to_owned(), value.trim().to_owned());
+            }
+            _ => return Err(ConfigError::Label { label: label.clone() }),
+        }
+    }
+    if labels.len() > MAX_LABELS {
+        return Err(ConfigError::TooManyLabels { count: labels.len() });
+    }
+    Ok(labels)
+}
+
+fn absolute(
+    what: &'static str,
+    given: Option<PathBuf>,
+    default: &str,
+) -> Result<PathBuf, ConfigError> {
+    let path = given.unwrap_or_else(|| PathBuf::from(default));
+    let path = std::path::absolute(&path).unwrap_or(path);
+    let climbs = path.components().any(|part| matches!(part, std::path::Component::ParentDir));
+    if climbs || !path.is_absolute() {
+        return Err(ConfigError::NotAbsolute { what, value: path.display().to_string() });
+    }
+    Ok(path)
+}
+
+fn cgroup_path(value: String) -> Result<String, ConfigError> {
+    let plain = value.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
+    if !value.starts_with('/') || !plain {
+        return Err(ConfigError::NotAbsolute { what: "cgroup-parent", value });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests;

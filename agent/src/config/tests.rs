@@ -1,0 +1,86 @@
+//! What a person may write, and what is said when it is wrong.
+
+use super::*;
+
+fn args() -> AgentArgs {
+    AgentArgs { controller: Some("mqtt://10.0.0.1".to_owned()), ..AgentArgs::default() }
+}
+
+#[test]
+fn flags_go_before_the_file_and_the_file_before_defaults() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    std::fs::write(
+        &path,
+        "controller = \"mqtt://file:1\"\nnode-name = \"from-file\"\nstop-on-exit = true\n[labels]\nsite = \"north\"\nrack = \"1\"\n",
+    )
+    .unwrap();
+    let args = AgentArgs {
+        config: Some(path),
+        controller: Some("mqtt://flag:2".to_owned()),
+        labels: vec!["site=south".to_owned()],
+        ..AgentArgs::default()
+    };
+    let config = Config::load(&args).unwrap();
+    assert_eq!((config.controller.host.as_str(), config.controller.port), ("flag", 2));
+    assert_eq!(config.node_name.unwrap().as_str(), "from-file");
+    assert_eq!(config.labels["site"], "south");
+    assert_eq!(config.labels["rack"], "1");
+    assert!(config.stop_on_exit);
+    assert_eq!(config.data, Path::new(DEFAULT_DATA));
+}
+
+#[test]
+fn broker_urls() {
+    let url = |text: &str| text.parse::<BrokerUrl>();
+    let plain = |host: &str, port| BrokerUrl { host: host.to_owned(), port, login: None };
+    assert_eq!(url("mqtt://a"), Ok(plain("a", 1883)));
+    assert_eq!(url("mqtt://a:18/"), Ok(plain("a", 18)));
+    assert_eq!(url("mqtt://[::1]"), Ok(plain("[::1]", 1883)));
+    assert_eq!(url("mqtt://[::1]:9"), Ok(plain("[::1]", 9)));
+    let login = Some(("u@x".to_owned(), "p:q".to_owned()));
+    assert_eq!(url("mqtt://u%40x:p%3aq@h:2"), Ok(BrokerUrl { login, ..plain("h", 2) }));
+    assert_eq!(url("mqtts://a"), Err(BrokerUrlError::Scheme));
+    assert_eq!(url("mqtt://:1"), Err(BrokerUrlError::NoHost));
+    assert_eq!(url("mqtt://a:0"), Err(BrokerUrlError::Port { port: "0".to_owned() }));
+    assert_eq!(url("mqtt://a/b"), Err(BrokerUrlError::Rest { rest: "/b".to_owned() }));
+    assert_eq!(url("mqtt://u%4@h"), Err(BrokerUrlError::Encoding));
+    let secret = url("mqtt://user:geheim@h").unwrap();
+    assert!(!format!("{secret} {secret:?}").contains("geheim"));
+}
+
+#[test]
+fn wrong_values_are_named() {
+    let message = |args: &AgentArgs| Config::load(args).unwrap_err().to_string();
+    assert!(message(&AgentArgs::default()).contains("--controller mqtt://HOST:1883"));
+    let args_with = |change: fn(&mut AgentArgs)| {
+        let mut args = args();
+        change(&mut args);
+        message(&args)
+    };
+    assert!(args_with(|a| a.labels = vec!["x".into()]).contains("label \"x\": write KEY=VALUE"));
+    assert!(args_with(|a| a.node_name = Some("A b".into())).contains("node name \"A b\""));
+    assert!(args_with(|a| a.cgroup_parent = Some("limpet".into())).contains("cgroup-parent"));
+    assert!(args_with(|a| a.cgroup_parent = Some("/a/../b".into())).contains("absolute"));
+    assert!(args_with(|a| a.config = Some("/nonexistent.toml".into())).contains("/nonexistent"));
+}
+
+#[test]
+fn an_unknown_key_of_the_file_is_refused_with_its_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    std::fs::write(&path, "contoller = \"mqtt://a\"\n").unwrap();
+    let error = Config::load(&AgentArgs { config: Some(path), ..args() }).unwrap_err();
+    let cause = std::error::Error::source(&error).unwrap().to_string();
+    assert!(cause.contains("line 1") && cause.contains("contoller"), "{cause}");
+}
+
+#[test]
+fn the_token_comes_from_a_file_and_is_never_shown() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("token");
+    std::fs::write(&path, "geheim\n").unwrap();
+    let config = Config::load(&AgentArgs { join_token_file: Some(path), ..args() }).unwrap();
+    assert_eq!(config.join_token.as_ref().unwrap().reveal(), "geheim");
+    assert!(!format!("{config:?}").contains("geheim"));
+}
