@@ -1,0 +1,188 @@
+//! The bytes on the wire, pinned: whoever changes them breaks every node in the field.
+//!
+//! A change that adds an optional field leaves these bytes as they are. To accept a deliberate
+//! change, run with `LIMPET_BLESS=1` and say in `docs/decisions/` how old nodes cope.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
+use limpet_protocol::call::{CallIn, CallOut, Stream};
+use limpet_protocol::codec;
+use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
+use limpet_protocol::id::{Slot, SpecHash};
+use limpet_protocol::message::{
+    Ask, ControllerPresence, JoinReply, JoinRequest, NodeFacts, NodePresence, Signed,
+};
+use limpet_protocol::phase::Phase;
+use limpet_protocol::report::{Exit, InstanceStatus, Report};
+use limpet_protocol::spec::{ImageSource, PullPolicy, Spec};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+fn facts() -> NodeFacts {
+    NodeFacts {
+        agent_version: "0.1.0".into(),
+        hostname: "pump-7".into(),
+        os: "linux".into(),
+        architecture: "arm64".into(),
+        variant: "v8".into(),
+        kernel: "6.12.0".into(),
+        cpu_millis: 4000,
+        memory_bytes: 1 << 30,
+        labels: [("site".to_owned(), "north".to_owned())].into(),
+        conditions: vec![],
+    }
+}
+
+fn spec() -> Spec {
+    Spec {
+        application: "shop".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        image: ImageSource {
+            reference: "busybox:1".into(),
+            digest: None,
+            from_controller: false,
+            platform: None,
+            pull: PullPolicy::Missing,
+        },
+        process: Default::default(),
+        resources: Default::default(),
+        security: Default::default(),
+        mounts: vec![],
+        devices: vec![],
+        network: Default::default(),
+        restart: Default::default(),
+        stop: Default::default(),
+        log: Default::default(),
+        depends_on: vec![],
+        labels: Default::default(),
+    }
+}
+
+fn status() -> InstanceStatus {
+    InstanceStatus {
+        instance: "shop.web.1".parse().unwrap(),
+        attempt: 2,
+        spec: SpecHash([9; 32]),
+        phase: Phase::Running,
+        reason: None,
+        last_exit: Some(Exit { code: Some(137), out_of_memory: true }),
+        since_ms: 1_700_000_000_000,
+    }
+}
+
+/// Writes one line for a message and checks that it reads back as itself.
+fn line<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
+    out: &mut String,
+    name: &str,
+    message: &T,
+) {
+    let bytes = codec::encode(message).unwrap();
+    assert_eq!(&codec::decode::<T>(&bytes).unwrap(), message, "{name}");
+    let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    });
+    writeln!(out, "{name} {hex}").unwrap();
+}
+
+fn all_messages() -> String {
+    let mut out = String::new();
+    let generation = Generation { epoch: 1, number: 7 };
+    let service = AssignedService {
+        application: "shop".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        spec: SpecHash([9; 32]),
+        slots: vec![Slot(1), Slot(2)],
+    };
+    line(
+        &mut out,
+        "assignment",
+        &Assignment { node: "n1".parse().unwrap(), generation, services: vec![service] },
+    );
+    line(&mut out, "signed", &Signed { payload: vec![1, 2, 3], signature: vec![4; 64] });
+    line(&mut out, "spec", &spec());
+    line(
+        &mut out,
+        "report",
+        &Report { boot: 3, sequence: 4, observed: Some(generation), instances: vec![status()] },
+    );
+    let event = Event {
+        sequence: 1,
+        at_ms: 5,
+        kind: EventKind::Started,
+        instance: Some("shop.web.1".parse().unwrap()),
+        message: "started".into(),
+    };
+    line(&mut out, "events", &EventBatch { boot: 3, events: vec![event] });
+    line(&mut out, "cursor", &Cursor { boot: 3, sequence: 1 });
+    line(
+        &mut out,
+        "controller-presence",
+        &ControllerPresence { online: true, epoch: 1, key: vec![5; 32] },
+    );
+    line(
+        &mut out,
+        "node-presence",
+        &NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()) },
+    );
+    line(&mut out, "node-will", &NodePresence { online: false, boot: 3, session: 1, facts: None });
+    let request =
+        JoinRequest { wanted: "pump-7".parse().unwrap(), facts: facts(), proof: vec![6; 32] };
+    line(&mut out, "join-request", &request);
+    let accepted = JoinReply::Accepted {
+        node: "pump-7".parse().unwrap(),
+        secret: "ab".repeat(32),
+        controller_key: vec![5; 32],
+        image_port: 7600,
+        image_host: None,
+    };
+    line(&mut out, "join-accepted", &accepted);
+    line(&mut out, "join-refused", &JoinReply::Refused { reason: "no".into() });
+    line(&mut out, "ask", &Ask { want: true, specs: vec![SpecHash([9; 32])] });
+    let logs = CallIn::Logs {
+        instance: "shop.web.1".parse().unwrap(),
+        tail: Some(10),
+        follow: true,
+        credit: 16,
+    };
+    line(&mut out, "call-logs", &logs);
+    line(&mut out, "call-credit", &CallIn::Credit { chunks: 4 });
+    line(&mut out, "call-cancel", &CallIn::Cancel);
+    line(
+        &mut out,
+        "call-chunk",
+        &CallOut::Chunk { sequence: 0, stream: Stream::Stdout, data: b"hi\n".to_vec() },
+    );
+    line(&mut out, "call-end", &CallOut::End { error: None });
+    out
+}
+
+#[test]
+fn the_bytes_are_those_of_the_field() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/wire_bytes.txt");
+    let now = all_messages();
+    if std::env::var_os("LIMPET_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, &now).unwrap();
+    }
+    let pinned = std::fs::read_to_string(&path).expect("tests/golden/wire_bytes.txt is there");
+    for (now, pinned) in now.lines().zip(pinned.lines()) {
+        assert_eq!(now, pinned);
+    }
+    assert_eq!(now.lines().count(), pinned.lines().count());
+}
+
+#[test]
+fn a_newer_neighbour_is_understood() {
+    // A map with a key that this version does not know, and without the optional ones.
+    #[derive(Serialize)]
+    struct NewerCursor {
+        b: u64,
+        q: u64,
+        later: &'static str,
+    }
+    let bytes = codec::encode(&NewerCursor { b: 1, q: 2, later: "unknown" }).unwrap();
+    assert_eq!(codec::decode::<Cursor>(&bytes).unwrap(), Cursor { boot: 1, sequence: 2 });
+}
