@@ -3,5 +3,6 @@
 //! The folders are the flow: [`api`] ▶ [`store`] ▶ `plan` ▶ `dispatch`, and back through `observe`.
 
 pub mod api;
+pub mod broker;
 pub mod control_loop;
 pub mod store;
