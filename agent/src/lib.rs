@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod image;
+pub mod keeper;
 pub mod runtime;
 mod start;
 

@@ -25,5 +25,9 @@ const EXIT_CODES: &str = "Exit codes: 0 told to end; 1 other failure; 2 bad conf
 4 no usable cgroup; 5 data folder in use by another agent; 6 unreadable state file; 7 join refused";
 
 fn main() -> ExitCode {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|first| first == limpet_agent::keeper::KEEPER_ARGUMENT) {
+        return limpet_agent::keeper::keeper_main(args);
+    }
     limpet_agent::main_with(&Cli::parse().args)
 }

@@ -5,11 +5,16 @@
 //! workload stalls nobody. The real thing ([`keeper_client::KeeperRuntime`]) talks to the keeper
 //! process over a unix socket; [`fake::FakeRuntime`] beside it is for tests of the loop.
 
+pub mod fake;
+pub mod keeper_client;
+pub mod logs;
+
 use std::fmt;
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 
-use limpet_protocol::id::InstanceId;
+use limpet_protocol::id::{InstanceId, NameError};
 use limpet_protocol::report::Exit;
 use limpet_protocol::spec::Spec;
 
@@ -28,6 +33,16 @@ pub struct ContainerId {
 impl fmt::Display for ContainerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.instance, self.attempt)
+    }
+}
+
+impl FromStr for ContainerId {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        const SHAPE: NameError =
+            NameError::BadShape { expected: "application.service.slot.attempt" };
+        let (instance, attempt) = text.rsplit_once('.').ok_or(SHAPE)?;
+        Ok(Self { instance: instance.parse()?, attempt: attempt.parse().map_err(|_| SHAPE)? })
     }
 }
 
