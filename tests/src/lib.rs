@@ -1,3 +1,15 @@
 //! Whole-system tests: real broker, real containers, real network.
 //!
-//! The library is what the tests in `tests/` stand on; nothing of it is shipped.
+//! The library is what the tests in `tests/` and the benchmark stand on; nothing of it is shipped.
+//! A failure here is a failed test, so everything unwraps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and it has to look at the clock"
+)]
+
+pub mod fleet;
+pub mod process;
