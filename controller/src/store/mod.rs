@@ -3,13 +3,48 @@
 //! In: [`Transaction`]s, each a value that is applied deterministically (time and ids are stamped
 //! before). Out: the [`Revision`] at which it is on disk; reads; watches from a revision. One
 //! writer thread commits in groups; an answer goes out only after its commit is on disk. What a
-//! value means is [`records`]'s business.
+//! value means is [`records`]'s business. An idle store writes nothing.
 
+mod error;
+mod file;
+mod identity;
+mod key;
+mod layout;
+mod reading;
 pub mod records;
+mod watch;
+mod writer;
 
-use limpet_protocol::id::{ApplicationName, NodeId};
+#[cfg(test)]
+mod tests;
 
-/// Grows by one with every transaction; the clock of the store.
+use std::path::Path;
+use std::sync::Arc;
+
+use limpet_protocol::codec;
+use redb::Database;
+use tokio::sync::{mpsc, oneshot};
+
+pub use error::{CommitError, StoreError, WatchError};
+pub use identity::Identity;
+pub use key::{Key, Kind};
+pub use watch::Watch;
+
+use records::EventRecord;
+use writer::Request;
+
+/// Requests that may wait for the writer; more wait in their senders.
+const QUEUE: usize = 1024;
+/// Largest value: an application of 256 services of real size has some 500 KiB.
+pub const MAX_VALUE_BYTES: usize = 4 * 1024 * 1024;
+/// Most changes in one transaction: an assignment for each node of a large fleet.
+pub const MAX_OPS: usize = 10_000;
+/// Revisions that stay in the log for watchers; the oldest go first.
+pub const REVISIONS_KEPT: u64 = 10_000;
+/// Events that are kept; the oldest go first.
+pub const EVENTS_KEPT: u64 = 10_000;
+
+/// Grows by one with every transaction that changes something; the clock of the store.
 #[derive(
     Debug,
     Clone,
@@ -25,19 +60,6 @@ use limpet_protocol::id::{ApplicationName, NodeId};
 )]
 #[serde(transparent)]
 pub struct Revision(pub u64);
-
-/// What is kept, by kind. The kind is the key's first part, so a prefix is a kind.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Key {
-    /// What people want. Writer: people, through the API.
-    Application(ApplicationName),
-    /// A node that joined. Writers: people (labels) and joining, by compare-and-set.
-    Node(NodeId),
-    /// What a node shall run. Writer: the control loop.
-    Assignment(NodeId),
-    /// An access or join token, by the SHA-256 of the token in hexadecimal.
-    Token(String),
-}
 
 /// A value with its history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,4 +112,149 @@ pub struct Change {
     pub key: Key,
     /// The new value; none if it was removed.
     pub value: Option<Vec<u8>>,
+}
+
+/// The store. Cheap to clone; the file is released when the last clone and the last [`Watch`] are gone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    shared: Arc<Shared>,
+}
+
+/// Dropped in this order: without senders the writer ends, then it is joined, then the file closes.
+#[derive(Debug)]
+struct Shared {
+    requests: mpsc::Sender<Request>,
+    revision: tokio::sync::watch::Receiver<Revision>,
+    last_event: tokio::sync::watch::Receiver<u64>,
+    identity: Identity,
+    _writer: writer::Thread,
+    database: Arc<Database>,
+}
+
+impl Store {
+    /// Opens the store in a file (not a folder), or makes a new one there.
+    ///
+    /// # Errors
+    /// [`StoreError`]: [`StoreError::InUse`] if another process has it, [`StoreError::Corrupt`] if
+    /// it is damaged; nothing is changed then.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let database = Arc::new(file::open(path)?);
+        let identity = Identity::read(&database)?;
+        let (requests, queue) = mpsc::channel(QUEUE);
+        let (writer, revision, last_event) = writer::start(Arc::clone(&database), queue)?;
+        let shared = Shared { requests, revision, last_event, identity, _writer: writer, database };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Who this controller is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.shared.identity
+    }
+
+    /// The newest revision that is on disk.
+    #[must_use]
+    pub fn revision(&self) -> Revision {
+        *self.shared.revision.borrow()
+    }
+
+    /// The newest revision, to be waited on. It closes when the store fails.
+    #[must_use]
+    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<Revision> {
+        self.shared.revision.clone()
+    }
+
+    /// The value under a key.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read.
+    pub fn get(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        reading::get(&self.shared.database, key)
+    }
+
+    /// Everything of a kind by name, and the revision at which it was so.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read.
+    pub fn list(&self, kind: Kind) -> Result<(Revision, Vec<(Key, Entry)>), StoreError> {
+        reading::list(&self.shared.database, kind)
+    }
+
+    /// Applies a transaction; it is on disk when this returns. A transaction that changes nothing
+    /// (no puts, deletes of what is not there) gives the revision as it is.
+    ///
+    /// Dropping the future does not take the transaction back.
+    ///
+    /// # Errors
+    /// [`CommitError`]: a condition does not hold, it is too large, or the store failed. Nothing
+    /// of it happened then.
+    pub async fn commit(&self, transaction: Transaction) -> Result<Revision, CommitError> {
+        check_size(&transaction)?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Commit { transaction, answer }).await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Every change after a revision, in order, and then those that come.
+    #[must_use]
+    pub fn watch(&self, after: Revision) -> Watch {
+        Watch::new(self.clone(), after)
+    }
+
+    /// Forgets the changes before a revision (values stay); gives the oldest revision after which
+    /// a watch can now begin. The writer does this by itself beyond [`REVISIONS_KEPT`].
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store failed.
+    pub async fn compact(&self, keep_from: Revision) -> Result<Revision, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Compact { keep_from, answer }).await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// Appends events, stamping their ids; gives the id of the last one. They have no revision.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store failed.
+    pub async fn append_events(&self, events: Vec<EventRecord>) -> Result<u64, StoreError> {
+        let encode = |event: &EventRecord| codec::encode(event).map_err(|_| StoreError::Event);
+        let events = events.iter().map(encode).collect::<Result<_, _>>()?;
+        let (answer, answered) = oneshot::channel();
+        self.send(Request::Events { events, answer }).await?;
+        answered.await.map_err(|_| StoreError::Closed)?
+    }
+
+    /// At most `limit` events with ids greater than `since`, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read.
+    pub fn events(&self, since: u64, limit: usize) -> Result<Vec<EventRecord>, StoreError> {
+        reading::events(&self.shared.database, since, limit)
+    }
+
+    /// The id of the newest event, to be waited on; 0 before the first.
+    #[must_use]
+    pub fn subscribe_events(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.shared.last_event.clone()
+    }
+
+    async fn send(&self, request: Request) -> Result<(), StoreError> {
+        self.shared.requests.send(request).await.map_err(|_| StoreError::Closed)
+    }
+}
+
+fn check_size(transaction: &Transaction) -> Result<(), CommitError> {
+    let too_large = |what: String, size, max| Err(CommitError::TooLarge { what, size, max });
+    let ops = transaction.ops.len().max(transaction.compare.len());
+    if ops > MAX_OPS {
+        return too_large("the transaction".to_owned(), ops, MAX_OPS);
+    }
+    for op in &transaction.ops {
+        if let Op::Put(key, value) = op
+            && value.len() > MAX_VALUE_BYTES
+        {
+            return too_large(key.to_string(), value.len(), MAX_VALUE_BYTES);
+        }
+    }
+    Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use limpet_protocol::application::Application;
 use limpet_protocol::assignment::Assignment;
-use limpet_protocol::id::NodeId;
+use limpet_protocol::id::{InstanceId, NodeId};
 use limpet_protocol::message::NodeFacts;
 use serde::{Deserialize, Serialize};
 
@@ -58,4 +58,24 @@ pub enum TokenPurpose {
     Admin,
     /// Joining the fleet as a node.
     Join,
+}
+
+/// Something that happened, in the table of events.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventRecord {
+    /// Grows with every event; stamped by the store, whatever is given.
+    #[serde(skip)]
+    pub id: u64,
+    /// When, by the clock of whoever saw it: milliseconds since 1970.
+    pub at_ms: u64,
+    /// The node, if it happened on one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// The instance, if it is about one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// Which kind: see [`limpet_protocol::event::EventKind`], and the controller's own words.
+    pub kind: String,
+    /// What a person should know.
+    pub message: String,
 }

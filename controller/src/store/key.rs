@@ -1,0 +1,130 @@
+//! How keys are spelled in the file: `kind/name`, so that a kind is a prefix.
+
+use std::fmt;
+
+use limpet_protocol::id::{ApplicationName, NodeId};
+
+/// What is kept, by kind. The kind is the key's first part, so a prefix is a kind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Key {
+    /// What people want. Writer: people, through the API.
+    Application(ApplicationName),
+    /// A node that joined. Writers: people (labels) and joining, by compare-and-set.
+    Node(NodeId),
+    /// What a node shall run. Writer: the control loop.
+    Assignment(NodeId),
+    /// An access or join token, by the SHA-256 of the token in hexadecimal.
+    Token(String),
+}
+
+/// The kinds of keys, for lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// [`Key::Application`].
+    Application,
+    /// [`Key::Node`].
+    Node,
+    /// [`Key::Assignment`].
+    Assignment,
+    /// [`Key::Token`].
+    Token,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 4] = [Self::Application, Self::Node, Self::Assignment, Self::Token];
+
+    /// The kind as the file, the API and messages spell it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Application => "application",
+            Self::Node => "node",
+            Self::Assignment => "assignment",
+            Self::Token => "token",
+        }
+    }
+
+    /// The first and the first-no-more text of all keys of this kind (`0` follows `/`).
+    pub(super) fn range(self) -> (String, String) {
+        (format!("{}/", self.as_str()), format!("{}0", self.as_str()))
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl Key {
+    /// Its kind.
+    #[must_use]
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Application(_) => Kind::Application,
+            Self::Node(_) => Kind::Node,
+            Self::Assignment(_) => Kind::Assignment,
+            Self::Token(_) => Kind::Token,
+        }
+    }
+
+    /// Its name within its kind.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Application(name) => name.as_str(),
+            Self::Node(node) | Self::Assignment(node) => node.as_str(),
+            Self::Token(hash) => hash,
+        }
+    }
+
+    /// As it is in the file.
+    pub(super) fn to_text(&self) -> String {
+        format!("{}/{}", self.kind(), self.name())
+    }
+
+    /// From how it is in the file; none if no version of Limpet that we know wrote it.
+    pub(super) fn from_text(text: &str) -> Option<Self> {
+        let (kind, name) = text.split_once('/')?;
+        match kind {
+            "application" => name.parse().ok().map(Self::Application),
+            "node" => name.parse().ok().map(Self::Node),
+            "assignment" => name.parse().ok().map(Self::Assignment),
+            "token" => Some(Self::Token(name.to_owned())),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_go_both_ways_and_stay_in_their_kind() {
+        let keys = [
+            Key::Application("shop".parse().unwrap()),
+            Key::Node("n1".parse().unwrap()),
+            Key::Assignment("n1".parse().unwrap()),
+            Key::Token("ab".to_owned()),
+        ];
+        for (key, kind) in keys.iter().zip(Kind::ALL) {
+            let text = key.to_text();
+            assert_eq!(Key::from_text(&text).as_ref(), Some(key));
+            for other in Kind::ALL {
+                let (first, end) = other.range();
+                assert_eq!(first <= text && text < end, other == kind, "{text} in {other}");
+            }
+        }
+        for wrong in ["", "shop", "x/y", "application/", "node/A"] {
+            assert_eq!(Key::from_text(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The store against a model, and what it does with bad files.
