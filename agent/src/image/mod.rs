@@ -1,9 +1,16 @@
 //! Images: content-addressed store, pulls, verified layers.
 //!
-//! In: an [`limpet_protocol::spec::ImageSource`]. Out: a [`PreparedImage`], whose layers are
-//! unpacked folders ready for overlayfs. Every byte is verified before it is used.
+//! In: an [`limpet_protocol::spec::ImageSource`] and the [`Registries`] it may come from. Out: a
+//! [`PreparedImage`], whose layers are unpacked folders ready for overlayfs. Every byte is verified
+//! before it is used, and nothing is written when everything is there already.
 
 use std::path::PathBuf;
+
+mod error;
+mod store;
+
+pub use error::ImageError;
+pub use store::ImageStore;
 
 /// An image that is on the node, whole and verified.
 #[derive(Debug, Clone)]
@@ -14,4 +21,31 @@ pub struct PreparedImage {
     pub config: oci_spec::image::ImageConfiguration,
     /// The unpacked layers for overlayfs's `lowerdir`, topmost first.
     pub layers: Vec<PathBuf>,
+}
+
+/// Where images may come from besides the node's own store.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    /// The controller's own images, once the node knows where they are.
+    pub controller: Option<ControllerRegistry>,
+    /// Registries (`host` or `host:port`) that are asked by plain HTTP. `localhost` and addresses
+    /// in 127.0.0.0/8 always are.
+    pub insecure: Vec<String>,
+}
+
+/// The controller's `/v2/`: the pull half of the OCI Distribution Specification by plain HTTP.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ControllerRegistry {
+    /// `host:port`.
+    pub address: String,
+    /// The node's name: the user of HTTP Basic authentication.
+    pub node: String,
+    /// The node's secret: the password.
+    pub secret: String,
+}
+
+impl std::fmt::Debug for ControllerRegistry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ControllerRegistry({} at {})", self.node, self.address)
+    }
 }

@@ -1,0 +1,1 @@
+//! Archives of every tool, and hostile ones.
