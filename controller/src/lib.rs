@@ -5,4 +5,5 @@
 pub mod api;
 pub mod broker;
 pub mod control_loop;
+pub mod plan;
 pub mod store;

@@ -1,0 +1,242 @@
+//! The filters: may an instance run on a node? Each can explain itself.
+//!
+//! In: what is wanted, a node, and what is taken of it. Out: nothing, or the first [`Misfit`].
+//! [`explain`] makes one sentence of the misfits of all nodes, as Docker Swarm does.
+
+use std::collections::BTreeMap;
+
+use limpet_protocol::application::{Attribute, Constraint};
+use limpet_protocol::id::NodeId;
+use limpet_protocol::limits::{MAX_INSTANCES_PER_NODE, MAX_REASON_BYTES};
+
+use super::{Needs, Node, Standing, Usage, Wanted};
+
+/// Why a node does not suit. The order is that of the filters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Misfit {
+    /// It was given up.
+    Lost,
+    /// It does not meet the constraint at this place in the list.
+    Constraint(usize),
+    /// It has another operating system or architecture.
+    Platform,
+    /// It has as many instances as a node may have.
+    Full,
+    /// It has as many instances of the service as its placement allows.
+    MaxPerNode,
+    /// It has too little memory left: so many bytes are free.
+    Memory(u64),
+    /// It has too little CPU left: so many thousandths are free.
+    Cpu(u64),
+}
+
+/// The filters that do not depend on what else runs on the node.
+#[must_use]
+pub fn lasting_misfit(wanted: &Wanted, id: &NodeId, node: &Node) -> Option<Misfit> {
+    let constraints = &wanted.placement.constraints;
+    if let Some(index) = constraints.iter().position(|c| !meets(c, id, node)) {
+        return Some(Misfit::Constraint(index));
+    }
+    let platform = wanted.platform.as_deref();
+    if platform.is_some_and(|platform| !runs_platform(platform, node)) {
+        return Some(Misfit::Platform);
+    }
+    None
+}
+
+/// The filters that depend on what else runs on the node, `own` instances of the service among it.
+#[must_use]
+pub fn passing_misfit(wanted: &Wanted, node: &Node, used: &Usage, own: usize) -> Option<Misfit> {
+    if used.instances >= MAX_INSTANCES_PER_NODE {
+        return Some(Misfit::Full);
+    }
+    let most = wanted.placement.max_replicas_per_node.filter(|most| *most > 0);
+    if most.is_some_and(|most| own >= usize::try_from(most).unwrap_or(usize::MAX)) {
+        return Some(Misfit::MaxPerNode);
+    }
+    let Needs { memory_bytes, cpu_millis } = wanted.needs;
+    let free_memory = node.facts.memory_bytes.saturating_sub(used.memory_bytes);
+    if memory_bytes > free_memory {
+        return Some(Misfit::Memory(free_memory));
+    }
+    let free_cpu = u64::from(node.facts.cpu_millis).saturating_sub(used.cpu_millis);
+    if u64::from(cpu_millis) > free_cpu {
+        return Some(Misfit::Cpu(free_cpu));
+    }
+    None
+}
+
+/// Whether new instances may go there as far as its link is concerned.
+#[must_use]
+pub fn standing_misfit(node: &Node) -> Option<Misfit> {
+    (node.standing == Standing::Lost).then_some(Misfit::Lost)
+}
+
+fn meets(constraint: &Constraint, id: &NodeId, node: &Node) -> bool {
+    let value = constraint.value.as_str();
+    let same = match &constraint.attribute {
+        Attribute::Id => same_text(id.as_str(), value),
+        Attribute::Hostname => same_text(&node.facts.hostname, value),
+        Attribute::Os => same_text(&node.facts.os, value),
+        Attribute::Architecture => architecture(&node.facts.architecture) == architecture(value),
+        Attribute::Label(key) => same_text(node.labels.get(key).map_or("", String::as_str), value),
+    };
+    same == constraint.equal
+}
+
+fn same_text(one: &str, other: &str) -> bool {
+    one.to_lowercase() == other.to_lowercase()
+}
+
+/// An architecture's name as `GOARCH` has it; the kernel's names mean the same, as in SwarmKit.
+fn architecture(name: &str) -> String {
+    let name = name.to_lowercase();
+    match name.as_str() {
+        "x86_64" => "amd64".to_owned(),
+        "aarch64" => "arm64".to_owned(),
+        "armv6l" | "armv7l" | "armhf" => "arm".to_owned(),
+        _ => name,
+    }
+}
+
+/// Whether a node runs programs for `os/arch[/variant]`. A newer ARM runs an older variant.
+fn runs_platform(platform: &str, node: &Node) -> bool {
+    let mut parts = platform.split('/');
+    let mut part = || parts.next().unwrap_or_default();
+    let (os, arch, variant) = (part(), part(), part());
+    let facts = &node.facts;
+    same_text(os, &facts.os)
+        && architecture(arch) == architecture(&facts.architecture)
+        && (variant.is_empty()
+            || facts.variant.is_empty()
+            || variant.to_lowercase() <= facts.variant.to_lowercase())
+}
+
+/// How many nodes do not suit, by cause; for memory and CPU the most that any has free.
+#[derive(Debug, Default)]
+pub struct Misfits {
+    causes: BTreeMap<(u8, usize), (usize, u64)>,
+}
+
+impl Misfits {
+    /// Counts one node.
+    pub fn add(&mut self, misfit: Misfit) {
+        let (rank, index, free) = match misfit {
+            Misfit::Lost => (0, 0, 0),
+            Misfit::Constraint(index) => (1, index, 0),
+            Misfit::Platform => (2, 0, 0),
+            Misfit::Full => (3, 0, 0),
+            Misfit::MaxPerNode => (4, 0, 0),
+            Misfit::Memory(free) => (5, 0, free),
+            Misfit::Cpu(free) => (6, 0, free),
+        };
+        let (nodes, most_free) = self.causes.entry((rank, index)).or_default();
+        *nodes += 1;
+        *most_free = free.max(*most_free);
+    }
+}
+
+/// One sentence of why no node suits.
+#[must_use]
+pub fn explain(wanted: &Wanted, misfits: &Misfits) -> String {
+    if misfits.causes.is_empty() {
+        return "no suitable node: no node has joined yet".to_owned();
+    }
+    let causes: Vec<String> = misfits
+        .causes
+        .iter()
+        .map(|(&(rank, index), &(nodes, free))| cause(wanted, (rank, index), nodes, free))
+        .collect();
+    cut(format!("no suitable node ({})", causes.join("; ")))
+}
+
+fn cause(wanted: &Wanted, (rank, index): (u8, usize), nodes: usize, free: u64) -> String {
+    let needs = wanted.needs;
+    let one = nodes == 1;
+    let who = if one { "1 node".to_owned() } else { format!("{nodes} nodes") };
+    let verb = |single: &'static str, plural: &'static str| if one { single } else { plural };
+    let has = verb("has", "have");
+    let most = if one { "" } else { "at most " };
+    match rank {
+        0 => format!("{who} {} lost", verb("is", "are")),
+        1 => {
+            let constraint = wanted.placement.constraints.get(index);
+            format!("{who} {}", constraint.map_or(String::new(), |c| unmet(c, one)))
+        }
+        2 => {
+            let platform = wanted.platform.as_deref().unwrap_or_default();
+            format!("{who} {has} another platform than {platform}")
+        }
+        3 => format!("{who} {has} {MAX_INSTANCES_PER_NODE} instances, the most of a node"),
+        4 => {
+            let most = wanted.placement.max_replicas_per_node.unwrap_or_default();
+            format!("{who} {} {most} of them, its max_replicas_per_node", verb("runs", "run"))
+        }
+        5 => format!(
+            "{who} {has} too little memory left: {} needed, {most}{} free",
+            bytes(needs.memory_bytes),
+            bytes(free)
+        ),
+        _ => format!(
+            "{who} {has} too little CPU left: {} needed, {most}{} free",
+            cpus(u64::from(needs.cpu_millis)),
+            cpus(free)
+        ),
+    }
+}
+
+fn unmet(constraint: &Constraint, one: bool) -> String {
+    let Constraint { attribute, equal, value } = constraint;
+    let attribute = match attribute {
+        Attribute::Label(key) if *equal => {
+            return format!("{} the label {key}={value}", if one { "lacks" } else { "lack" });
+        }
+        Attribute::Label(key) => {
+            return format!("{} the label {key}={value}", if one { "has" } else { "have" });
+        }
+        Attribute::Id => "node.id",
+        Attribute::Hostname => "node.hostname",
+        Attribute::Os => "node.platform.os",
+        Attribute::Architecture => "node.platform.arch",
+    };
+    let operator = if *equal { "==" } else { "!=" };
+    format!("{} not meet {attribute} {operator} {value}", if one { "does" } else { "do" })
+}
+
+/// Bytes as people write them: the largest binary unit, at most one decimal.
+#[must_use]
+pub fn bytes(count: u64) -> String {
+    for (unit, size) in [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)] {
+        if count >= size {
+            let tenths = count / (size / 10).max(1) % 10;
+            let whole = count / size;
+            let exact = count % size == 0 || tenths == 0;
+            return if exact {
+                format!("{whole} {unit}")
+            } else {
+                format!("{whole}.{tenths} {unit}")
+            };
+        }
+    }
+    format!("{count} B")
+}
+
+fn cpus(millis: u64) -> String {
+    let text = format!("{}.{:03}", millis / 1000, millis % 1000);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// Cuts a text to [`MAX_REASON_BYTES`] at a character.
+#[must_use]
+pub fn cut(mut text: String) -> String {
+    if text.len() > MAX_REASON_BYTES {
+        const MARK: &str = "…";
+        let mut end = MAX_REASON_BYTES - MARK.len();
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+        text.push_str(MARK);
+    }
+    text
+}

@@ -1,0 +1,160 @@
+//! Deciding where instances run. No clock, no chance, no I/O: values in, values out.
+//!
+//! In: what is wanted of each service ([`Wanted`]), what each node is and how it stands ([`Node`]),
+//! and what was placed before. Out: the nodes whose set of instances changed, each set, and for
+//! every slot without a node the reason in plain words ([`Unplaced`]).
+//!
+//! The rules, in the order in which they win:
+//! 1. What is placed and still fits stays where it is; running instances are never moved to make a
+//!    nicer picture.
+//! 2. An instance goes only where every filter lets it ([`filter`]): constraints, platform, free
+//!    memory and CPU, `max_replicas_per_node`, most instances of a node.
+//! 3. Among those: reachable nodes first, then the spread preferences, then fewest instances of the
+//!    service, then fewest of all, then the name ([`place`]).
+//! 4. A lost node keeps a slot only while no other node can take it, so that nothing is stopped in
+//!    vain when the node comes back.
+//!
+//! [`Planner`] keeps indexes by node and by service: the cost follows what changed.
+
+pub mod filter;
+mod place;
+mod planner;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use limpet_protocol::application::{Mode, Placement, Service};
+use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
+use limpet_protocol::message::NodeFacts;
+
+pub use planner::Planner;
+
+/// A service of an application.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServiceKey {
+    /// The application.
+    pub application: ApplicationName,
+    /// The service.
+    pub service: ServiceName,
+}
+
+impl fmt::Display for ServiceKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.application, self.service)
+    }
+}
+
+/// What is wanted of a service, as far as placing it goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// What each instance is.
+    pub spec: SpecHash,
+    /// How many.
+    pub mode: Mode,
+    /// Where they may run.
+    pub placement: Placement,
+    /// What each takes of a node.
+    pub needs: Needs,
+    /// The platform that the spec asks for, `os/arch[/variant]`.
+    pub platform: Option<String>,
+}
+
+impl Wanted {
+    /// What planning needs to know of a service whose spec has this hash.
+    #[must_use]
+    pub fn of(service: &Service, spec: SpecHash) -> Self {
+        let resources = &service.spec.resources;
+        Self {
+            spec,
+            mode: service.mode,
+            placement: service.placement.clone(),
+            needs: Needs {
+                memory_bytes: resources.memory_reservation_bytes.unwrap_or(0).min(MOST_MEMORY),
+                cpu_millis: resources.cpu_reservation_millis.unwrap_or(0),
+            },
+            platform: service.spec.image.platform.clone(),
+        }
+    }
+}
+
+/// A reservation above this fits nowhere anyway; below it, sums cannot overflow.
+const MOST_MEMORY: u64 = 1 << 50;
+
+/// What one instance takes of a node: its reservations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// Memory.
+    pub memory_bytes: u64,
+    /// CPU, in thousandths of one.
+    pub cpu_millis: u32,
+}
+
+/// How a node stands, as far as the controller can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// Its link is up.
+    Ready,
+    /// Its link is down; it may be back at any moment and runs what it has.
+    Unreachable,
+    /// Its link was down for so long that its work is given to others.
+    Lost,
+}
+
+impl Standing {
+    /// As the lists show it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Unreachable => "unreachable",
+            Self::Lost => "lost",
+        }
+    }
+}
+
+/// What a node is, as far as placing goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// How it stands.
+    pub standing: Standing,
+    /// What it said of itself.
+    pub facts: NodeFacts,
+    /// Its own labels and those that people gave it; the latter win.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Node {
+    /// A node with the labels that people gave it over its own.
+    #[must_use]
+    pub fn of(facts: &NodeFacts, given: &BTreeMap<String, String>, standing: Standing) -> Self {
+        let mut labels = facts.labels.clone();
+        labels.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
+        Self { standing, facts: facts.clone(), labels }
+    }
+}
+
+/// What is taken of a node.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Reserved memory.
+    pub memory_bytes: u64,
+    /// Reserved CPU, in thousandths of one.
+    pub cpu_millis: u64,
+    /// Instances.
+    pub instances: usize,
+}
+
+/// A slot that is not where it should be, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unplaced {
+    /// Which slot.
+    pub slot: Slot,
+    /// The node it is about: the lost node that still has the slot, or the node on which the
+    /// instance of a global service does not fit. None if no node has it.
+    pub node: Option<NodeId>,
+    /// Why, for a person to read.
+    pub reason: String,
+}
+
+#[cfg(test)]
+mod tests;
