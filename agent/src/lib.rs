@@ -7,6 +7,8 @@
 pub mod config;
 pub mod image;
 pub mod keeper;
+pub mod ledger;
+pub mod reconcile;
 pub mod runtime;
 mod start;
 
