@@ -1,1 +1,102 @@
 //! The `limpet` command as a library.
+//!
+//! [`main`] takes the arguments of the process and gives its exit code. `command` is the command
+//! line, `verbs` has one file a verb; all that ask a controller go through `client`, all that show
+//! lists through `output`.
+
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+pub mod client;
+pub mod command;
+pub mod compose_files;
+pub mod connection;
+pub mod duration;
+pub mod exit;
+pub mod output;
+pub mod progress;
+pub mod targets;
+pub mod verbs;
+
+use client::Client;
+use command::{Cli, Verb};
+use connection::ConnectionArgs;
+use exit::Code;
+
+/// Runs the command with the arguments of the process, the first of them its name.
+#[must_use]
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    // The keeper has one thread for its whole life, so it comes before everything that starts any.
+    if args.get(1).is_some_and(|word| word == limpet_agent::keeper::KEEPER_ARGUMENT) {
+        return limpet_agent::keeper::keeper_main(args.into_iter().skip(2));
+    }
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { Code::Usage } else { Code::Done };
+            // Whoever closed the stream does not want to read it.
+            drop(error.print());
+            return code.into();
+        }
+    };
+    match cli.verb {
+        Verb::Up(args) => verbs::up::run(&args),
+        Verb::Controller(args) => verbs::controller::run(&args),
+        Verb::Agent(args) => verbs::agent::run(&args),
+        verb => tell(run(verb)),
+    }
+}
+
+/// Says what went wrong, in as many lines as there are causes, and turns it into an exit code.
+fn tell(result: anyhow::Result<()>) -> ExitCode {
+    let Err(error) = result else { return Code::Done.into() };
+    let closed = |cause: &(dyn std::error::Error + 'static)| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(closed) {
+        // The reader has seen enough (`limpet ps | head -1`).
+        return Code::Done.into();
+    }
+    complain(&format!("{error:#}"));
+    Code::of(&error).into()
+}
+
+/// Writes one message to standard error, under the command's name.
+pub(crate) fn complain(message: &str) {
+    // Without a standard error there is nobody to tell.
+    drop(writeln!(std::io::stderr(), "limpet: {message}"));
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Up(_) | Verb::Controller(_) | Verb::Agent(_) => Ok(()),
+        Verb::Config(args) => verbs::config::run(&args),
+        Verb::Completion(args) => verbs::completion::run(&args),
+        Verb::Apply(asks) => verbs::apply::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Ps(asks) => verbs::ps::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Logs(asks) => verbs::logs::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Services(asks) => verbs::services::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Apps(asks) => verbs::apps::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Events(asks) => verbs::events::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Wait(asks) => verbs::wait::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Rm(asks) => verbs::rm::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Node(asks) => verbs::node::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Image(asks) => verbs::image::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Token(asks) => verbs::token::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Version(asks) if !verbs::version::needs_controller(&asks.verb) => {
+            verbs::version::run(&asks.verb, None).await
+        }
+        Verb::Version(asks) => {
+            verbs::version::run(&asks.verb, Some(&client(&asks.connection)?)).await
+        }
+    }
+}
+
+fn client(args: &ConnectionArgs) -> anyhow::Result<Client> {
+    Ok(Client::new(args.resolve()?)?)
+}

@@ -1,0 +1,61 @@
+//! `limpet services`: how each service fares, and why it is not as wanted.
+
+use clap::Args;
+use limpet_controller::api::types::ServiceView;
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::output::{self, Column, Field, ListArgs, Tone, column, wide};
+
+/// Arguments of `limpet services`.
+#[derive(Debug, Args)]
+pub struct ServicesArgs {
+    /// Only those of this application
+    #[arg(value_name = "APP")]
+    application: Option<String>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// A service with the application that it belongs to.
+#[derive(Debug, Serialize)]
+struct Row {
+    application: String,
+    #[serde(flatten)]
+    service: ServiceView,
+}
+
+/// Shows the services.
+///
+/// # Errors
+/// If the controller does not answer, or has no such application.
+pub async fn run(args: &ServicesArgs, client: &Client) -> anyhow::Result<()> {
+    let applications = match &args.application {
+        Some(name) => vec![client.application(name).await?],
+        None => client.applications().await?.items,
+    };
+    let of_application = |app: limpet_controller::api::types::ApplicationView| {
+        let name = app.name;
+        app.services.into_iter().map(move |service| Row { application: name.clone(), service })
+    };
+    let rows: Vec<Row> = applications.into_iter().flat_map(of_application).collect();
+    output::list(&args.list, &columns(), &rows)?;
+    Ok(())
+}
+
+fn columns() -> [Column<Row>; 6] {
+    [
+        column("SERVICE", |row, _| format!("{}.{}", row.application, row.service.name).into()),
+        column("MODE", |row, _| row.service.mode.as_str().into()),
+        column("READY", |row, _| ready(&row.service)),
+        column("IMAGE", |row, _| row.service.image.as_str().into()),
+        wide("COMPLETED", |row, _| row.service.completed.into()),
+        column("REASON", |row, _| row.service.reasons.join("; ").into()),
+    ]
+}
+
+fn ready(service: &ServiceView) -> Field {
+    let text = format!("{}/{}", service.running + service.completed, service.wanted);
+    let tone = if service.settled { Tone::Good } else { Tone::Waiting };
+    Field { text, tone }
+}

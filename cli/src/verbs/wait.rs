@@ -1,0 +1,308 @@
+//! `limpet wait`, and the waiting of `apply --wait` and `rm --wait`.
+//!
+//! The controller is asked again and again how the application fares. What that means is decided
+//! by [`judge`], which is pure: settled, still going, or stuck. Who is stuck for
+//! [`STUCK_AFTER`] without a change gets the reasons instead of more patience.
+
+use std::time::Duration;
+
+use clap::Args;
+use limpet_controller::api::types::{ApplicationView, InstanceView};
+use tokio::time::Instant;
+
+use crate::client::{Client, ClientError};
+use crate::exit::Code;
+use crate::{duration, progress};
+
+/// How long is waited when nothing else is said.
+pub const DEFAULT_TIMEOUT: &str = "5m";
+/// The first pause between two questions: a container starts in less than a tenth of a second.
+const FIRST_PAUSE: Duration = Duration::from_millis(40);
+/// The longest pause between two questions.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+/// How long nothing may move before "it does not run" is the answer. Longer than the restarts of a
+/// service that needs a moment, shorter than a person's patience.
+const STUCK_AFTER: Duration = Duration::from_secs(10);
+/// Most reasons in one message: the rest is in `limpet services`.
+const MAX_REASONS: usize = 10;
+
+/// Arguments of `limpet wait`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Ends with exit code 0 when every service is as wanted: it runs, or has completed where its restart policy says so.
+Ends with 1 and the reasons when nothing moves any more, with 124 when the time is over.
+
+Example:
+  limpet wait shop --timeout 30s && curl http://localhost:8080")]
+pub struct WaitArgs {
+    /// The application
+    #[arg(value_name = "APP")]
+    application: String,
+    /// How long to wait at most
+    #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = DEFAULT_TIMEOUT)]
+    timeout: Duration,
+}
+
+/// Why the waiting ended without what was waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum WaitError {
+    /// Nothing moves any more.
+    #[error("{application} does not run as wanted:\n{}", bullets(.reasons))]
+    Stuck {
+        /// The application.
+        application: String,
+        /// Why, one for each service or instance.
+        reasons: Vec<String>,
+    },
+    /// The time is over.
+    #[error("{application} is not there after {timeout:?}:\n{}", bullets(.reasons))]
+    Timeout {
+        /// The application.
+        application: String,
+        /// How long was waited.
+        timeout: Duration,
+        /// What is missing.
+        reasons: Vec<String>,
+    },
+    /// The application was removed meanwhile.
+    #[error("{application} was removed while it was waited for")]
+    Removed {
+        /// The application.
+        application: String,
+    },
+}
+
+impl WaitError {
+    /// The exit code that says it.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            Self::Stuck { .. } => Code::Failed,
+            Self::Timeout { .. } => Code::Timeout,
+            Self::Removed { .. } => Code::NotFound,
+        }
+    }
+}
+
+fn bullets(reasons: &[String]) -> String {
+    let mut lines: Vec<String> =
+        reasons.iter().take(MAX_REASONS).map(|reason| format!("  {reason}")).collect();
+    if reasons.len() > MAX_REASONS {
+        lines.push(format!("  and {} more", reasons.len() - MAX_REASONS));
+    }
+    lines.join("\n")
+}
+
+/// Waits as the arguments say.
+///
+/// # Errors
+/// [`WaitError`] if it does not come to run.
+pub async fn run(args: &WaitArgs, client: &Client) -> anyhow::Result<()> {
+    client.application(&args.application).await?;
+    until_settled(&args.application, None, args.timeout, client).await
+}
+
+/// Waits until an application is as wanted, at the given revision or a newer one.
+///
+/// # Errors
+/// [`WaitError`] if it does not come to run.
+pub async fn until_settled(
+    application: &str,
+    revision: Option<u64>,
+    timeout: Duration,
+    client: &Client,
+) -> anyhow::Result<()> {
+    let bar = progress::over_instances();
+    let started = Instant::now();
+    let (mut pause, mut seen, mut moved_at) = (FIRST_PAUSE, Vec::new(), started);
+    loop {
+        let view = match client.application(application).await {
+            Ok(view) => view,
+            Err(ClientError::Answer { status, .. }) if status.as_u16() == 404 => {
+                return Err(WaitError::Removed { application: application.into() }.into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let instances = client.instances(Some(application)).await?.items;
+        if seen != instances {
+            (seen, moved_at) = (instances, Instant::now());
+        }
+        let known = revision.is_none_or(|revision| view.revision >= revision);
+        let verdict = if known { judge(&view, &seen) } else { Verdict::Going };
+        show(&bar, &view);
+        match verdict {
+            Verdict::Settled => {
+                bar.finish_and_clear();
+                return Ok(());
+            }
+            Verdict::Stuck if moved_at.elapsed() >= STUCK_AFTER => {
+                let reasons = reasons(&view, &seen);
+                return Err(WaitError::Stuck { application: application.into(), reasons }.into());
+            }
+            _ if started.elapsed() >= timeout => {
+                let reasons = reasons(&view, &seen);
+                let application = application.into();
+                return Err(WaitError::Timeout { application, timeout, reasons }.into());
+            }
+            _ => tokio::time::sleep(pause).await,
+        }
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// Waits until nothing of an application is left on any node that answers.
+///
+/// # Errors
+/// [`WaitError::Timeout`] if something stays.
+pub async fn until_gone(
+    application: &str,
+    timeout: Duration,
+    client: &Client,
+) -> anyhow::Result<()> {
+    let bar = progress::spinner(format!("{application} stops"));
+    let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
+    loop {
+        let left = client.instances(Some(application)).await?.items;
+        if left.is_empty() {
+            bar.finish_and_clear();
+            return Ok(());
+        }
+        if started.elapsed() >= timeout {
+            let reasons = left.iter().map(one_line).collect();
+            let application = application.into();
+            return Err(WaitError::Timeout { application, timeout, reasons }.into());
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+    }
+}
+
+fn show(bar: &indicatif::ProgressBar, view: &ApplicationView) {
+    let services = view.services.iter();
+    let (wanted, there) = services.fold((0, 0), |(wanted, there), service| {
+        let have = (service.running + service.completed).min(service.wanted);
+        (wanted + u64::from(service.wanted), there + u64::from(have))
+    });
+    bar.set_length(wanted);
+    bar.set_position(there);
+    let late = view.services.iter().find(|service| !service.settled);
+    bar.set_message(late.map_or_else(String::new, |service| {
+        let reason = service.reasons.first().map_or("", String::as_str);
+        format!("{} {reason}", service.name)
+    }));
+}
+
+/// How an application fares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// As wanted.
+    Settled,
+    /// Not yet, and something works on it.
+    Going,
+    /// Not as wanted, and nobody works on it.
+    Stuck,
+}
+
+/// An application is stuck when each instance that does not run has failed, has no node, or waits
+/// for such a one.
+fn judge(view: &ApplicationView, instances: &[InstanceView]) -> Verdict {
+    if view.services.iter().all(|service| service.settled) {
+        return Verdict::Settled;
+    }
+    let halted = |instance: &InstanceView| match instance.phase.as_str() {
+        "failed" | "unknown" => true,
+        "pending" => instance.reason.is_some(),
+        _ => false,
+    };
+    let at_rest = |instance: &InstanceView| {
+        halted(instance) || matches!(instance.phase.as_str(), "running" | "completed" | "waiting")
+    };
+    let nowhere = instances.is_empty() && view.services.iter().any(|it| !it.reasons.is_empty());
+    if nowhere || (instances.iter().any(halted) && instances.iter().all(at_rest)) {
+        return Verdict::Stuck;
+    }
+    Verdict::Going
+}
+
+fn reasons(view: &ApplicationView, instances: &[InstanceView]) -> Vec<String> {
+    let late = |instance: &&InstanceView| {
+        !matches!(instance.phase.as_str(), "running" | "completed") || !instance.current
+    };
+    let mut reasons: Vec<String> = instances.iter().filter(late).map(one_line).collect();
+    if reasons.is_empty() {
+        for service in view.services.iter().filter(|service| !service.settled) {
+            let why = service.reasons.join("; ");
+            let (name, have) = (&service.name, service.running + service.completed);
+            reasons.push(format!("{name}: {have} of {} run; {why}", service.wanted));
+        }
+    }
+    reasons
+}
+
+fn one_line(instance: &InstanceView) -> String {
+    let mut line = format!("{}: {}", instance.instance, instance.phase);
+    if let Some(reason) = &instance.reason {
+        line += &format!(", {reason}");
+    }
+    if let Some(code) = instance.exit_code {
+        line += &format!(" (exit code {code})");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use limpet_controller::api::types::ServiceView;
+
+    use super::*;
+    use crate::targets::tests::instance;
+
+    fn view(settled: bool) -> ApplicationView {
+        let service = ServiceView {
+            name: "web".into(),
+            mode: "replicated".into(),
+            image: "i".into(),
+            wanted: 2,
+            running: 1,
+            completed: 0,
+            settled,
+            reasons: Vec::new(),
+        };
+        let services = vec![service];
+        ApplicationView { name: "shop".into(), revision: 3, applied_ms: 1, services }
+    }
+
+    fn with_phases(phases: &[(&str, Option<&str>)]) -> Vec<InstanceView> {
+        let one = |(slot, (phase, reason)): (u32, &(&str, Option<&str>))| InstanceView {
+            phase: (*phase).into(),
+            reason: reason.map(Into::into),
+            ..instance("shop", "web", slot)
+        };
+        (1..).zip(phases).map(one).collect()
+    }
+
+    #[test]
+    fn only_who_does_not_move_is_stuck() {
+        type Phases = [(&'static str, Option<&'static str>)];
+        let cases: [(&Phases, Verdict); 6] = [
+            (&[("running", None), ("creating", None)], Verdict::Going),
+            (&[("running", None), ("failed", Some("exit code 1"))], Verdict::Stuck),
+            (&[("failed", None), ("pulling", None)], Verdict::Going),
+            (&[("failed", None), ("waiting", Some("for db"))], Verdict::Stuck),
+            (&[("pending", Some("no node has 8 GiB"))], Verdict::Stuck),
+            (&[("pending", None)], Verdict::Going),
+        ];
+        for (phases, verdict) in cases {
+            assert_eq!(judge(&view(false), &with_phases(phases)), verdict, "{phases:?}");
+        }
+        assert_eq!(judge(&view(true), &with_phases(&[("failed", None)])), Verdict::Settled);
+        assert_eq!(judge(&view(false), &[]), Verdict::Going);
+    }
+
+    #[test]
+    fn reasons_name_the_instance() {
+        let instances = with_phases(&[("running", None), ("failed", Some("no such image"))]);
+        assert_eq!(reasons(&view(false), &instances), ["shop.web.2: failed, no such image"]);
+        assert_eq!(reasons(&view(false), &[]), ["web: 1 of 2 run; "]);
+    }
+}
