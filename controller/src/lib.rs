@@ -3,7 +3,10 @@
 //! The folders are the flow: [`api`] ▶ [`store`] ▶ `plan` ▶ `dispatch`, and back through `observe`.
 
 pub mod api;
+pub mod auth;
 pub mod broker;
+pub mod clock;
+pub mod config;
 pub mod control_loop;
 pub mod plan;
 pub mod store;
