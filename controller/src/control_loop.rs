@@ -7,10 +7,14 @@ use limpet_protocol::id::NodeId;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::types::{InstanceView, NodeView, ServiceView};
+use crate::store::Revision;
 
 /// What the loop shows to readers: rebuilt on change, shared by reference.
 #[derive(Debug, Clone, Default)]
 pub struct View {
+    /// The revision of the store that it takes into account: nothing that is older than an apply
+    /// may pass as the apply's outcome.
+    pub revision: Revision,
     /// Every node, by name.
     pub nodes: Vec<Arc<NodeView>>,
     /// Every instance that is wanted or there, by name.
