@@ -8,6 +8,8 @@ pub mod config;
 pub mod image;
 pub mod keeper;
 pub mod ledger;
+pub mod link;
+pub mod load;
 pub mod reconcile;
 pub mod runtime;
 mod start;

@@ -124,7 +124,8 @@ fn a_power_cut_at_any_step_leaves_the_old_or_the_new() {
 
 #[test]
 fn a_damaged_file_costs_at_most_one_generation_and_is_told_and_kept() {
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("empty", Vec::clear),
         ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
         ("flipped", |bytes| bytes[5] ^= 1),

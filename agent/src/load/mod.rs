@@ -1,0 +1,125 @@
+//! Load: what the node is and what it lacks.
+//!
+//! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use limpet_protocol::limits::MAX_REASON_BYTES;
+use limpet_protocol::message::NodeFacts;
+
+/// Where the memory controller of cgroup v1 is mounted, and what lists the controllers of v2.
+const MEMORY_V1: &str = "/sys/fs/cgroup/memory";
+const CONTROLLERS_V2: &str = "/sys/fs/cgroup/cgroup.controllers";
+
+/// What this node is.
+#[must_use]
+pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
+    NodeFacts {
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        hostname: host_name(),
+        os: "linux".to_owned(),
+        architecture: architecture().to_owned(),
+        variant: variant(&read("/proc/cpuinfo")).to_owned(),
+        kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+        cpu_millis: cpu_millis(),
+        memory_bytes: memory_bytes(&read("/proc/meminfo")),
+        labels: labels.clone(),
+        conditions: conditions(Path::new(MEMORY_V1).is_dir(), &read(CONTROLLERS_V2)),
+    }
+}
+
+/// The host name, or `localhost` where there is none.
+#[must_use]
+pub fn host_name() -> String {
+    let name = read("/proc/sys/kernel/hostname");
+    let name = name.trim();
+    if name.is_empty() || name == "(none)" { "localhost".to_owned() } else { name.to_owned() }
+}
+
+/// The kernel's id of this boot.
+#[must_use]
+pub fn boot_id() -> String {
+    read("/proc/sys/kernel/random/boot_id").trim().to_owned()
+}
+
+/// What an OCI image calls the processor that this program was built for (`GOARCH`).
+#[must_use]
+pub fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "x86" => "386",
+        other => other,
+    }
+}
+
+/// The variant of an ARM processor as OCI has it; empty for others.
+fn variant(cpuinfo: &str) -> &'static str {
+    if cfg!(target_arch = "aarch64") {
+        return "v8";
+    }
+    if !cfg!(target_arch = "arm") {
+        return "";
+    }
+    let level = cpuinfo.lines().find_map(|line| line.strip_prefix("CPU architecture"));
+    match level.map(|rest| rest.trim_start_matches([' ', '\t', ':'])) {
+        // A 64-bit processor runs a 32-bit program as the newest 32-bit one would.
+        Some(level) if level.starts_with(['7', '8']) => "v7",
+        _ => "v6",
+    }
+}
+
+fn cpu_millis() -> u32 {
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    u32::try_from(cpus).unwrap_or(1).saturating_mul(1000)
+}
+
+fn memory_bytes(meminfo: &str) -> u64 {
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = total.and_then(|rest| rest.split_whitespace().next()).unwrap_or_default();
+    kibibytes.parse::<u64>().unwrap_or(0).saturating_mul(1024)
+}
+
+fn conditions(memory_v1: bool, controllers_v2: &str) -> Vec<String> {
+    let mut conditions = Vec::new();
+    if !memory_v1 && !controllers_v2.split_whitespace().any(|name| name == "memory") {
+        conditions.push(
+            "no memory cgroup: memory limits are not enforced; on a Raspberry Pi add cgroup_enable=memory to cmdline.txt"
+                .to_owned(),
+        );
+    }
+    if !cfg!(feature = "seccomp") {
+        conditions.push("no system call filter: this agent was built without seccomp".to_owned());
+    }
+    conditions.retain(|condition| condition.len() <= MAX_REASON_BYTES);
+    conditions
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_has_facts() {
+        let facts = facts(&BTreeMap::from([("site".to_owned(), "north".to_owned())]));
+        assert!(facts.cpu_millis >= 1000 && facts.memory_bytes > 1 << 20, "{facts:?}");
+        assert!(!facts.kernel.is_empty() && !facts.hostname.is_empty());
+        assert_eq!(facts.labels["site"], "north");
+        assert!(!boot_id().is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let told = |v1, v2: &str| conditions(v1, v2).iter().any(|c| c.contains("memory cgroup"));
+        assert!(!told(true, ""));
+        assert!(!told(false, "cpu memory pids\n"));
+        assert!(told(false, "cpu pids\n"));
+        assert_eq!(memory_bytes("MemTotal:    2048 kB\n"), 2 << 20);
+        assert_eq!(memory_bytes("garbage"), 0);
+    }
+}
