@@ -11,6 +11,7 @@ pub mod ledger;
 pub mod link;
 pub mod load;
 pub mod reconcile;
+pub mod report;
 pub mod runtime;
 mod start;
 

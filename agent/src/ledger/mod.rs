@@ -15,6 +15,7 @@
 pub mod boot;
 mod durable;
 pub mod identity;
+pub mod intake;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
