@@ -11,7 +11,7 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::digest::{Digest, HashingWriter};
+use crate::digest::{Digest, Hashing};
 
 /// Largest blob: the largest layers in use (machine learning) have about 10 GB.
 pub const MAX_BLOB_BYTES: u64 = 16 * 1024 * 1024 * 1024;
@@ -231,7 +231,7 @@ impl BlobStore {
         let attempt = || format!("write {}", path.display());
         let file = File::create_new(&path).map_err(io_error(attempt()))?;
         let mut staged = Staged { digest: Digest::of(b""), size: 0, path: path.clone() };
-        let mut writer = HashingWriter::new(file);
+        let mut writer = Hashing::new(file);
         copy(reader, &mut writer, (what, limit), &attempt())?;
         let (_, digest, size) = writer.finish();
         (staged.digest, staged.size) = (digest, size);
@@ -314,7 +314,7 @@ impl BlobStore {
 
 /// The digest and length of everything the reader gives.
 pub(crate) fn hash(reader: impl Read, what: &str) -> Result<(Digest, u64), BlobError> {
-    let mut writer = HashingWriter::new(io::sink());
+    let mut writer = Hashing::new(io::sink());
     copy(reader, &mut writer, (what, MAX_BLOB_BYTES), "hash")?;
     let (_, digest, size) = writer.finish();
     Ok((digest, size))

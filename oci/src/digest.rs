@@ -4,7 +4,7 @@
 //! [`Digest`] that can only be well-formed, so it is safe as a file name.
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::de::Error as _;
@@ -109,32 +109,32 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// Hashes and counts what passes through it on the way to a writer.
+/// Hashes and counts what passes through it, on the way to a writer or from a reader.
 #[derive(Debug)]
-pub struct HashingWriter<W> {
+pub struct Hashing<W> {
     inner: W,
     hasher: Sha256,
     bytes: u64,
 }
 
-impl<W: Write> HashingWriter<W> {
-    /// Passes everything on to `inner`.
+impl<W> Hashing<W> {
+    /// Passes everything on to `inner`, or from it.
     pub fn new(inner: W) -> Self {
         Self { inner, hasher: Sha256::new(), bytes: 0 }
     }
 
     /// How many bytes went through.
-    pub fn bytes(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.bytes
     }
 
-    /// The writer, the digest of what went through, and its length.
+    /// The writer or reader, the digest of what went through, and its length.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest(self.hasher.finalize().into()), self.bytes)
     }
 }
 
-impl<W: Write> Write for HashingWriter<W> {
+impl<W: Write> Write for Hashing<W> {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(buf)?;
         self.hasher.update(&buf[..written]);
@@ -144,6 +144,15 @@ impl<W: Write> Write for HashingWriter<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buf)?;
+        self.hasher.update(&buf[..read]);
+        self.bytes += read as u64;
+        Ok(read)
     }
 }
 

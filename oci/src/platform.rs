@@ -124,9 +124,7 @@ impl FromStr for Platform {
                     .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
         };
         match parts.as_slice() {
-            words if !words.iter().all(|part| is_word(part)) => {
-                Err(PlatformError(text.to_owned()))
-            }
+            words if !words.iter().all(is_word) => Err(PlatformError(text.to_owned())),
             [os, architecture] => Ok(Self::new(os, architecture, None)),
             [os, architecture, variant] => Ok(Self::new(os, architecture, Some(variant))),
             _ => Err(PlatformError(text.to_owned())),

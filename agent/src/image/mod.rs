@@ -6,11 +6,18 @@
 
 use std::path::PathBuf;
 
+mod download;
+mod entry;
 mod error;
+mod layers;
+mod pull;
+mod registry;
 mod store;
+mod unpack;
+mod wanted;
 
 pub use error::ImageError;
-pub use store::ImageStore;
+pub use store::{ImageStore, platform};
 
 /// An image that is on the node, whole and verified.
 #[derive(Debug, Clone)]

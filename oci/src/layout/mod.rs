@@ -169,6 +169,24 @@ impl ImageLayout {
         self.replace_table(table)
     }
 
+    /// Records an image whose manifest was stored by other means. Its name, if the entry has one
+    /// ([`REF_NAME`]), moves to it. Nothing is written if this is so already.
+    ///
+    /// # Errors
+    /// [`LayoutError`].
+    pub fn insert(&self, entry: Descriptor) -> Result<(), LayoutError> {
+        let _changing = lock(&self.changes);
+        let mut table = lock(&self.table).clone();
+        name(&mut table, entry);
+        self.replace_table(table)
+    }
+
+    /// Every entry of the table, as it is written there.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Descriptor> {
+        lock(&self.table).manifests.clone()
+    }
+
     fn replace_table(&self, table: Index) -> Result<(), LayoutError> {
         if table.manifests.len() > MAX_IMAGES {
             return Err(LayoutError::Full);
