@@ -169,6 +169,24 @@ impl Problems {
     }
 }
 
+impl Problems {
+    /// Errors in the order of the files, then the warnings.
+    pub(crate) fn into_list(mut self) -> Vec<Diagnostic> {
+        in_order(&mut self.errors);
+        in_order(&mut self.warnings);
+        self.errors.append(&mut self.warnings);
+        self.errors
+    }
+}
+
+/// Sorts by place, file by file.
+pub(crate) fn in_order(list: &mut [Diagnostic]) {
+    list.sort_by_cached_key(|diagnostic| {
+        let start = diagnostic.place.as_ref().map(|place| place.start);
+        (diagnostic.file().map(str::to_owned), start)
+    });
+}
+
 impl Diagnostic {
     fn same_as(&self, other: &Self) -> bool {
         let position = |one: &Self| one.place.as_ref().map(|place| (place.start, place.end));

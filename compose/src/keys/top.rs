@@ -1,0 +1,119 @@
+//! The rows of everything beside the services.
+
+use super::Shape::{Any, Bool, Integer, List, Map, Names, Pairs, Text, Texts};
+use super::{Section, honoured, noted, refused, reported, within};
+
+const NETWORKS: &str = "networks arrive in a later version: use `network_mode: host` until then, \
+    where services reach each other at 127.0.0.1";
+const SECRETS: &str = "secrets arrive in a later version; services that use them are refused";
+const CONFIGS: &str = "configs arrive in a later version; services that use them are refused";
+const MODELS: &str = "Limpet runs no models; services that use them are refused";
+
+pub(super) const SECTIONS: &[Section] = &[
+    Section {
+        prefix: "",
+        keys: &[
+            within("", Map),
+            reported("version", Text, "it is obsolete: remove it"),
+            noted("name", Text, "the application's name"),
+            honoured("include", List),
+            honoured("services", Names),
+            within("services.*", Map),
+            reported("networks", Names, NETWORKS),
+            within("networks.*", Map),
+            honoured("volumes", Names),
+            within("volumes.*", Map),
+            reported("secrets", Names, SECRETS),
+            within("secrets.*", Map),
+            reported("configs", Names, CONFIGS),
+            within("configs.*", Map),
+            reported("models", Names, MODELS),
+            within("models.*", Map),
+        ],
+    },
+    Section {
+        prefix: "include[]",
+        keys: &[
+            within("", Map),
+            honoured("path", Texts),
+            honoured("project_directory", Text),
+            honoured("env_file", Texts),
+        ],
+    },
+    Section {
+        prefix: "networks.*",
+        keys: &[
+            within("name", Text),
+            within("driver", Text),
+            within("driver_opts", Pairs),
+            within("ipam", Map),
+            within("ipam.driver", Text),
+            within("ipam.config", List),
+            within("ipam.config[]", Map),
+            within("ipam.config[].subnet", Text),
+            within("ipam.config[].ip_range", Text),
+            within("ipam.config[].gateway", Text),
+            within("ipam.config[].aux_addresses", Pairs),
+            within("ipam.options", Pairs),
+            within("external", Bool),
+            within("external.name", Text),
+            within("internal", Bool),
+            within("enable_ipv4", Bool),
+            within("enable_ipv6", Bool),
+            within("attachable", Bool),
+            within("labels", Pairs),
+        ],
+    },
+    Section {
+        prefix: "volumes.*",
+        keys: &[
+            noted("name", Text, "the volume's name on the node; without it, `application_volume`"),
+            noted("driver", Text, "`local`; any other is refused"),
+            refused("driver_opts", Pairs, "mount it on the node and use a bind mount of that path"),
+            noted(
+                "external",
+                Bool,
+                "the volume is used by its name; it is made if it is not there",
+            ),
+            noted("external.name", Text, "old form of `name`"),
+            reported("labels", Pairs, "volumes have no labels in Limpet: remove it"),
+        ],
+    },
+    Section {
+        prefix: "secrets.*",
+        keys: &[
+            within("name", Text),
+            within("environment", Text),
+            within("file", Text),
+            within("external", Bool),
+            within("external.name", Text),
+            within("labels", Pairs),
+            within("driver", Text),
+            within("driver_opts", Pairs),
+            within("template_driver", Text),
+        ],
+    },
+    Section {
+        prefix: "configs.*",
+        keys: &[
+            within("name", Text),
+            within("content", Text),
+            within("environment", Text),
+            within("file", Text),
+            within("external", Bool),
+            within("external.name", Text),
+            within("labels", Pairs),
+            within("template_driver", Text),
+        ],
+    },
+    Section {
+        prefix: "models.*",
+        keys: &[
+            within("name", Text),
+            within("model", Text),
+            within("context_size", Integer),
+            within("runtime_flags", Texts),
+        ],
+    },
+    Section { prefix: "services.*.provider.options", keys: &[within(".*", Any)] },
+];

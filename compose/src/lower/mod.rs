@@ -1,0 +1,147 @@
+//! The resolved tree → the application. Each part of a spec has a file of its own; all of them
+//! read through a [`Reader`], which knows where it is.
+//!
+//! A value that Limpet cannot honour is an error here, a value that it takes otherwise than Docker
+//! a warning; both with their places.
+
+mod deploy;
+mod image;
+mod mounts;
+mod network;
+mod process;
+mod reader;
+mod resources;
+mod restart;
+mod security;
+
+use std::collections::BTreeMap;
+
+use limpet_protocol::application::{Application, Service};
+use limpet_protocol::codec;
+use limpet_protocol::id::{ApplicationName, ServiceName};
+use limpet_protocol::limits::{MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES};
+use limpet_protocol::spec::{Dependency, DependencyCondition, Spec};
+
+use crate::Diagnostic;
+use crate::diagnostic::Problems;
+use crate::node::Node;
+use crate::project::services;
+use reader::Reader;
+
+/// Makes the application; it counts only if no error was found.
+pub(crate) fn application(tree: &Node, name: &str, problems: &mut Problems) -> Application {
+    let application = application_name(name, problems);
+    let mut lowered = BTreeMap::new();
+    for (name, node) in services(tree) {
+        let path = format!("services.{name}");
+        let mut reader = Reader { node, path, problems };
+        match ServiceName::new(name) {
+            Ok(name) => {
+                let service = service(tree, &application, &name, &mut reader);
+                lowered.insert(name, service);
+            }
+            Err(error) => reader.fail(node, format!("{name:?} is no name for a service: {error}")),
+        }
+    }
+    if lowered.len() > MAX_SERVICES_PER_APPLICATION {
+        let message = format!(
+            "{} services, where an application may have {MAX_SERVICES_PER_APPLICATION}",
+            lowered.len()
+        );
+        problems.push(Diagnostic::error(message).advice("split it into several applications"));
+    }
+    report_volumes(tree, problems);
+    Application { name: application, services: lowered }
+}
+
+/// The name was checked when it was found; a folder's name was made to fit.
+fn application_name(name: &str, problems: &mut Problems) -> ApplicationName {
+    if let Ok(name) = ApplicationName::new(name) {
+        return name;
+    }
+    problems.push(Diagnostic::error(format!("{name:?} is no name for a project")));
+    let fallback = ApplicationName::new("default");
+    assert!(fallback.is_ok(), "`default` keeps the rule of names");
+    fallback.unwrap_or_else(|_| unreachable!("checked in the line before"))
+}
+
+fn service(
+    tree: &Node,
+    application: &ApplicationName,
+    name: &ServiceName,
+    reader: &mut Reader,
+) -> Service {
+    let network = network::network(reader);
+    let spec = Spec {
+        application: application.clone(),
+        service: name.clone(),
+        image: image::image(reader),
+        process: process::process(reader),
+        resources: resources::resources(reader),
+        security: security::security(reader),
+        mounts: mounts::mounts(tree, application, name, reader),
+        devices: mounts::devices(reader),
+        network,
+        restart: restart::restart(reader),
+        stop: restart::stop(reader),
+        log: restart::log(reader),
+        depends_on: dependencies(tree, reader),
+        labels: reader.pairs("labels"),
+    };
+    if codec::encode_within(&spec, MAX_SPEC_BYTES).is_err() {
+        let message = format!("the service is larger than {MAX_SPEC_BYTES} bytes");
+        reader.fail(reader.node, message);
+    }
+    let mode = deploy::mode(reader);
+    let placement = deploy::placement(reader);
+    Service { spec, mode, placement, labels: reader.pairs("deploy.labels") }
+}
+
+fn dependencies(tree: &Node, reader: &mut Reader) -> Vec<Dependency> {
+    let Some(all) = reader.get("depends_on").and_then(Node::as_mapping) else { return Vec::new() };
+    let mut found = Vec::new();
+    for (name, entry) in all {
+        let path = format!("depends_on.{name}");
+        let required = entry.node.get("required").is_none_or(Node::is_true);
+        if !required && !services(tree).any(|(known, _)| known == name) {
+            continue;
+        }
+        let condition = match entry.node.get("condition").and_then(Node::scalar) {
+            Some("service_completed_successfully") => {
+                DependencyCondition::ServiceCompletedSuccessfully
+            }
+            Some("service_healthy") => {
+                let node = entry.node.get("condition").unwrap_or(&entry.node);
+                reader.at(&path).warn(
+                    node,
+                    "`service_healthy` is taken as `service_started` in this version",
+                    "health checks arrive in a later version: let the service wait and try again \
+                     by itself",
+                );
+                DependencyCondition::ServiceStarted
+            }
+            _ => DependencyCondition::ServiceStarted,
+        };
+        let Ok(service) = ServiceName::new(name) else { continue };
+        let restart = entry.node.get("restart").is_some_and(Node::is_true);
+        found.push(Dependency { service, condition, restart, required });
+    }
+    found
+}
+
+fn report_volumes(tree: &Node, problems: &mut Problems) {
+    let volumes = tree.get("volumes").and_then(Node::as_mapping);
+    for (name, entry) in volumes.into_iter().flatten() {
+        let Some(driver) = entry.node.get("driver") else { continue };
+        if driver.scalar().is_some_and(|driver| driver != "local") {
+            let path = format!("volumes.{name}.driver");
+            let message = format!("there is no volume driver {}", driver.kind());
+            let advice = "volumes are folders on the node: mount what the driver would mount on the \
+                 node and use a bind mount";
+            problems.push(Diagnostic::error(message).at(&driver.place).key(path).advice(advice));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
