@@ -8,5 +8,8 @@ pub mod broker;
 pub mod clock;
 pub mod config;
 pub mod control_loop;
+pub mod dispatch;
+pub mod observe;
 pub mod plan;
 pub mod store;
+mod world;

@@ -7,7 +7,6 @@
 use std::future::{Future, ready};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use limpet_protocol::id::{NodeId, SessionId};
 use limpet_protocol::topic::{ROOT, Topic, may_subscribe};
@@ -18,13 +17,16 @@ use mqtt5::packet::connect::ConnectPacket;
 use mqtt5::protocol::v5::reason_codes::ReasonCode;
 use subtle::ConstantTimeEq;
 
-use super::{CONTROLLER_USER, Credentials, JOIN_CLIENT_PREFIX, JOIN_USER, Login};
+use crate::auth;
+use crate::store::Store;
+
+use super::{CONTROLLER_USER, JOIN_CLIENT_PREFIX, JOIN_USER, Login};
 
 type Answer<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// The broker's door.
 pub(super) struct Access {
-    credentials: Arc<dyn Credentials>,
+    store: Store,
     controller_password: String,
 }
 
@@ -68,8 +70,8 @@ impl Identity {
 }
 
 impl Access {
-    pub(super) fn new(credentials: Arc<dyn Credentials>, controller: &Login) -> Self {
-        Self { credentials, controller_password: controller.password.clone() }
+    pub(super) fn new(store: Store, controller: &Login) -> Self {
+        Self { store, controller_password: controller.password.clone() }
     }
 
     /// The user's name if everything about the connection is right.
@@ -81,8 +83,8 @@ impl Access {
             Identity::Controller => {
                 self.controller_password.as_bytes().ct_eq(password.as_bytes()).into()
             }
-            Identity::Node(node) => self.credentials.is_node(node, password),
-            Identity::Joining(_) => self.credentials.is_join_token(password),
+            Identity::Node(node) => auth::verify_node(&self.store, node, password).is_ok(),
+            Identity::Joining(_) => auth::verify_join(&self.store, password).is_ok(),
         };
         let sound_will = match &connect.will {
             None => true,

@@ -1,6 +1,6 @@
 //! The embedded MQTT broker, so that one command starts everything.
 //!
-//! In: an address to listen on and who may connect ([`Credentials`]). Out: a [`RunningBroker`] with
+//! In: an address to listen on and the store, which knows who may connect. Out: a [`RunningBroker`] with
 //! the address it got and the controller's own access. It keeps everything in memory: the broker
 //! is transport and cache, never the truth; what it forgets, the controller and the agents publish
 //! again. Who may say and hear what is [`access`]'s business.
@@ -23,6 +23,7 @@ use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinHandle;
 
+use crate::store::Store;
 use access::{Access, NoStrayRetained};
 
 /// Clients at the same time: nodes, joining agents and the controller. 36 KiB of memory each.
@@ -48,14 +49,6 @@ pub const CONTROLLER_USER: &str = "controller";
 pub const JOIN_USER: &str = "join";
 /// What the client id of a joining agent begins with; its session id follows.
 pub const JOIN_CLIENT_PREFIX: &str = "join-";
-
-/// Who may connect.
-pub trait Credentials: Send + Sync {
-    /// Whether this is the secret of this node.
-    fn is_node(&self, node: &NodeId, secret: &str) -> bool;
-    /// Whether this is a join token that is valid now.
-    fn is_join_token(&self, token: &str) -> bool;
-}
 
 /// Whether a node may have this name: none that the broker knows as something else.
 #[must_use]
@@ -127,13 +120,10 @@ pub struct RunningBroker {
 ///
 /// # Errors
 /// [`BrokerError`] names the address and what stands in the way.
-pub async fn start(
-    listen: SocketAddr,
-    credentials: Arc<dyn Credentials>,
-) -> Result<RunningBroker, BrokerError> {
+pub async fn start(listen: SocketAddr, store: Store) -> Result<RunningBroker, BrokerError> {
     probe(listen)?;
     let controller = Login { user: CONTROLLER_USER.to_owned(), password: random_password()? };
-    let access = Access::new(credentials, &controller);
+    let access = Access::new(store, &controller);
     let broker = MqttBroker::with_config(settings(listen))
         .await
         .map_err(|source| BrokerError::Start { listen, source: Box::new(source) })?

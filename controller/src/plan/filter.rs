@@ -210,7 +210,7 @@ pub fn bytes(count: u64) -> String {
         if count >= size {
             let tenths = count / (size / 10).max(1) % 10;
             let whole = count / size;
-            let exact = count % size == 0 || tenths == 0;
+            let exact = tenths == 0;
             return if exact {
                 format!("{whole} {unit}")
             } else {

@@ -1,0 +1,256 @@
+//! Out over MQTT: what each node shall run, and what people and nodes ask for.
+//!
+//! In: the planner's sets. Out: specs, signed assignments, answers. An assignment is published
+//! only after it is in the store, and everything retained is published again after each connect
+//! ([`bus`]), because nothing may depend on what the broker keeps. A node that does not take over
+//! its newest assignment is told again, more and more rarely ([`Dispatch::remind`]).
+
+pub mod bus;
+pub(crate) mod calls;
+pub(crate) mod joins;
+mod outbox;
+pub mod settle;
+pub mod want;
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
+use limpet_protocol::id::{NodeId, SpecHash};
+use limpet_protocol::message::Ask;
+use limpet_protocol::topic::Topic;
+
+use crate::plan::ServiceKey;
+use crate::store::Store;
+use bus::Bus;
+
+/// The first wait until a node is told again, doubled up to the longest.
+const FIRST_REMINDER_MS: u64 = 3_000;
+const LAST_REMINDER_MS: u64 = 60_000;
+/// Answers that one node gets in a second; a node asks once for what it lacks.
+const ANSWERS_PER_SECOND: u32 = 20;
+
+/// When a node is told again.
+#[derive(Debug, Clone, Copy)]
+struct Reminder {
+    at_ms: u64,
+    wait_ms: u64,
+}
+
+/// How many answers a node got in which second.
+#[derive(Debug, Clone, Copy, Default)]
+struct Answers {
+    second: u64,
+    given: u32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Dispatch {
+    store: Store,
+    bus: Bus,
+    /// The newest assignment of each node, as the store has it.
+    committed: BTreeMap<NodeId, Assignment>,
+    /// The current spec of each service.
+    specs: BTreeMap<ServiceKey, (SpecHash, Bytes)>,
+    /// How many assignments name a spec.
+    named: BTreeMap<SpecHash, usize>,
+    behind: BTreeMap<NodeId, Reminder>,
+    answers: BTreeMap<NodeId, Answers>,
+}
+
+impl Dispatch {
+    /// Nothing is published yet.
+    #[must_use]
+    pub const fn new(store: Store, bus: Bus) -> Self {
+        Self {
+            store,
+            bus,
+            committed: BTreeMap::new(),
+            specs: BTreeMap::new(),
+            named: BTreeMap::new(),
+            behind: BTreeMap::new(),
+            answers: BTreeMap::new(),
+        }
+    }
+
+    /// A service is this from now on; published when an assignment names it.
+    pub fn set_spec(&mut self, key: ServiceKey, hash: SpecHash, bytes: Bytes) {
+        if self.named.contains_key(&hash) {
+            self.bus.set(Topic::Spec(hash), bytes.clone());
+        }
+        self.specs.insert(key, (hash, bytes));
+    }
+
+    /// A service is no more.
+    pub fn remove_spec(&mut self, key: &ServiceKey) {
+        self.specs.remove(key);
+    }
+
+    /// The newest assignment of a node.
+    #[must_use]
+    pub fn wanted(&self, node: &NodeId) -> Option<&Assignment> {
+        self.committed.get(node)
+    }
+
+    /// The next assignment of a node, if it is another than the last. `observed` is what the node
+    /// holds: a controller whose store was restored has to go beyond it to be heard.
+    #[must_use]
+    pub fn next(
+        &self,
+        node: &NodeId,
+        services: Vec<AssignedService>,
+        observed: Option<Generation>,
+    ) -> Option<Assignment> {
+        let epoch = self.store.identity().epoch();
+        let last = self.committed.get(node);
+        let ahead = observed
+            .filter(|seen| seen.epoch == epoch && last.is_some_and(|last| last.generation < *seen));
+        let same =
+            last.is_some_and(|last| last.services == services && last.generation.epoch == epoch);
+        if same && ahead.is_none() {
+            return None;
+        }
+        let last = last.map_or(0, |last| last.generation.number);
+        let number = ahead.map_or(last, |seen| seen.number.max(last)).saturating_add(1);
+        Some(Assignment { node: node.clone(), generation: Generation { epoch, number }, services })
+    }
+
+    /// An assignment is in the store: publish it and what it names.
+    pub fn publish(&mut self, now_ms: u64, assignment: Assignment) {
+        let node = assignment.node.clone();
+        let gone = self.committed.remove(&node);
+        for share in &assignment.services {
+            let count = self.named.entry(share.spec).or_default();
+            *count += 1;
+            if *count > 1 {
+                continue;
+            }
+            let key = ServiceKey {
+                application: share.application.clone(),
+                service: share.service.clone(),
+            };
+            if let Some((hash, bytes)) = self.specs.get(&key)
+                && *hash == share.spec
+            {
+                self.bus.set(Topic::Spec(*hash), bytes.clone());
+            }
+        }
+        match want::sign(self.store.identity(), &assignment) {
+            Ok(bytes) => self.bus.set(Topic::Want(node.clone()), bytes),
+            Err(error) => {
+                tracing::error!(%node, %error, "the assignment does not fit in a message");
+            }
+        }
+        if let Some(gone) = gone {
+            self.unname(&gone);
+        }
+        let reminder = Reminder { at_ms: now_ms + FIRST_REMINDER_MS, wait_ms: FIRST_REMINDER_MS };
+        self.behind.insert(node.clone(), reminder);
+        self.committed.insert(node, assignment);
+    }
+
+    fn unname(&mut self, assignment: &Assignment) {
+        for share in &assignment.services {
+            let left = self.named.get_mut(&share.spec).map_or(0, |count| {
+                *count -= 1;
+                *count
+            });
+            if left == 0 {
+                self.named.remove(&share.spec);
+                self.bus.clear(&Topic::Spec(share.spec));
+            }
+        }
+    }
+
+    /// A node is no more: nothing of it stays with the broker.
+    pub fn forget(&mut self, node: &NodeId) {
+        if let Some(gone) = self.committed.remove(node) {
+            self.unname(&gone);
+        }
+        self.behind.remove(node);
+        self.answers.remove(node);
+        for topic in [Topic::Want(node.clone()), Topic::Up(node.clone()), Topic::Have(node.clone())]
+        {
+            self.bus.clear(&topic);
+        }
+    }
+
+    /// A node said what it holds.
+    pub fn observed(&mut self, now_ms: u64, node: &NodeId, observed: Option<Generation>) {
+        let wanted = self.committed.get(node).map(|assignment| assignment.generation);
+        if observed >= wanted {
+            self.behind.remove(node);
+        } else {
+            let reminder =
+                Reminder { at_ms: now_ms + FIRST_REMINDER_MS, wait_ms: FIRST_REMINDER_MS };
+            self.behind.entry(node.clone()).or_insert(reminder);
+        }
+    }
+
+    /// Whether any node may have to be told again some time.
+    #[must_use]
+    pub fn has_reminders(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// Tells the nodes again that should have taken over their assignment by now. Those that
+    /// cannot hear get it from the broker when they are back.
+    pub fn remind(&mut self, now_ms: u64, can_hear: impl Fn(&NodeId) -> bool) {
+        let due: Vec<NodeId> = self
+            .behind
+            .iter()
+            .filter(|(_, reminder)| reminder.at_ms <= now_ms)
+            .map(|(node, _)| node.clone())
+            .collect();
+        for node in due {
+            if !can_hear(&node) {
+                // It is looked at again when it is back.
+                self.behind.remove(&node);
+                continue;
+            }
+            tracing::debug!(%node, "has not taken over its assignment: publishing again");
+            self.again(&node);
+            if let Some(reminder) = self.behind.get_mut(&node) {
+                reminder.wait_ms = (reminder.wait_ms * 2).min(LAST_REMINDER_MS);
+                reminder.at_ms = now_ms + reminder.wait_ms;
+            }
+        }
+    }
+
+    /// Publishes a node's assignment and its specs again.
+    fn again(&self, node: &NodeId) {
+        let Some(assignment) = self.committed.get(node) else { return };
+        for share in &assignment.services {
+            if !self.bus.again(&Topic::Spec(share.spec)) {
+                tracing::warn!(%node, spec = %share.spec, "a spec that an assignment names is not there");
+            }
+        }
+        if !self.bus.again(&Topic::Want(node.clone())) {
+            tracing::warn!(%node, "the assignment is not there to be published");
+        }
+    }
+
+    /// Gives a node what it asks for, within reason.
+    pub fn answer(&mut self, now_ms: u64, node: &NodeId, ask: &Ask) {
+        let answers = self.answers.entry(node.clone()).or_default();
+        let second = now_ms / 1000;
+        if answers.second != second {
+            *answers = Answers { second, given: 0 };
+        }
+        answers.given += 1;
+        if answers.given > ANSWERS_PER_SECOND {
+            return;
+        }
+        if ask.want {
+            self.again(node);
+        }
+        let Some(assignment) = self.committed.get(node) else { return };
+        let named = |hash: &&SpecHash| assignment.services.iter().any(|s| s.spec == **hash);
+        for hash in ask.specs.iter().filter(named) {
+            if !self.bus.again(&Topic::Spec(*hash)) {
+                tracing::warn!(%node, spec = %hash, "asked for a spec that is not there");
+            }
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Settling: after every change, what shall be becomes what is said.
+//!
+//! plan ▶ commit the changed assignments ▶ publish them ▶ keep events ▶ acknowledge them.
+
+use std::collections::BTreeSet;
+
+use limpet_protocol::assignment::Assignment;
+use limpet_protocol::codec;
+use limpet_protocol::id::NodeId;
+
+use crate::store::{CommitError, Compare, Key, MAX_OPS, Op, StoreError, Transaction};
+use crate::world::World;
+
+impl World {
+    /// Brings the store and the broker to what is wanted now.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store failed: nothing was published that is not in it.
+    pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
+        let changes = self.planner.plan();
+        self.stale_services.extend(changes.services);
+        self.stale_nodes.extend(changes.nodes.iter().cloned());
+        self.unsettled.extend(changes.nodes);
+        self.settle_removed().await?;
+        self.settle_assignments().await?;
+        self.settle_facts().await?;
+        self.settle_events().await
+    }
+
+    async fn settle_removed(&mut self) -> Result<(), StoreError> {
+        let removed = std::mem::take(&mut self.removed_nodes);
+        let gone = removed.into_iter().filter(|id| !self.fleet.contains_key(id));
+        let ops: Vec<Op> = gone.map(|id| Op::Delete(Key::Assignment(id))).collect();
+        if ops.is_empty() {
+            return Ok(());
+        }
+        match self.store.commit(Transaction { ops, ..Transaction::default() }).await {
+            Err(CommitError::Store(error)) => return Err(error),
+            Err(error) => tracing::error!(%error, "assignments of removed nodes stay"),
+            Ok(_) => {}
+        }
+        Ok(())
+    }
+
+    async fn settle_assignments(&mut self) -> Result<(), StoreError> {
+        while !self.unsettled.is_empty() {
+            let nodes: BTreeSet<NodeId> = self.unsettled.iter().take(MAX_OPS).cloned().collect();
+            self.unsettled.retain(|node| !nodes.contains(node));
+            let next = nodes.iter().filter_map(|node| {
+                let observed = self.fleet.get(node)?.observed;
+                self.dispatch.next(node, self.planner.share(node), observed)
+            });
+            let next: Vec<Assignment> = next.collect();
+            if next.is_empty() {
+                continue;
+            }
+            let mut transaction = Transaction::default();
+            for assignment in &next {
+                match codec::encode(assignment) {
+                    Ok(value) => {
+                        let key = Key::Assignment(assignment.node.clone());
+                        transaction.ops.push(Op::Put(key, value));
+                    }
+                    Err(error) => {
+                        tracing::error!(node = %assignment.node, %error, "an assignment cannot be kept");
+                    }
+                }
+            }
+            match self.store.commit(transaction).await {
+                Ok(_) => {}
+                Err(CommitError::Store(error)) => return Err(error),
+                Err(error) => {
+                    tracing::error!(%error, "assignments cannot be kept");
+                    continue;
+                }
+            }
+            for assignment in next {
+                self.stale_nodes.insert(assignment.node.clone());
+                self.dispatch.publish(self.now_ms, assignment);
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what nodes newly said of themselves, so that a controller that starts again plans
+    /// with it before they are heard.
+    async fn settle_facts(&mut self) -> Result<(), StoreError> {
+        for id in std::mem::take(&mut self.changed_facts) {
+            let Some(node) = self.fleet.get(&id) else { continue };
+            let Ok(value) = codec::encode(&node.record) else { continue };
+            let key = Key::Node(id.clone());
+            let transaction = Transaction {
+                compare: vec![Compare { key: key.clone(), modified: Some(node.modified) }],
+                if_revision: None,
+                ops: vec![Op::Put(key, value)],
+            };
+            match self.store.commit(transaction).await {
+                Ok(revision) => {
+                    if let Some(node) = self.fleet.get_mut(&id) {
+                        node.modified = revision;
+                    }
+                }
+                Err(CommitError::Store(error)) => return Err(error),
+                // Somebody changed the node in between; the watch brings it, and then again.
+                Err(error) => tracing::debug!(node = %id, %error, "facts are kept later"),
+            }
+        }
+        Ok(())
+    }
+
+    async fn settle_events(&mut self) -> Result<(), StoreError> {
+        let events = std::mem::take(&mut self.events);
+        if !events.is_empty() {
+            match self.store.append_events(events).await {
+                Ok(_) => {}
+                Err(StoreError::Event) => tracing::error!("events are too large to be kept"),
+                Err(error) => return Err(error),
+            }
+        }
+        for (node, cursor) in std::mem::take(&mut self.acks) {
+            self.acknowledge(&node, cursor);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! What travels to a node: specs named by their hash, and signed assignments.
+
+use bytes::Bytes;
+use limpet_protocol::assignment::Assignment;
+use limpet_protocol::codec::{self, CodecError};
+use limpet_protocol::id::SpecHash;
+use limpet_protocol::limits::MAX_SPEC_BYTES;
+use limpet_protocol::message::{ControllerPresence, Signed};
+use limpet_protocol::spec::Spec;
+use sha2::{Digest, Sha256};
+
+use crate::store::Identity;
+
+/// A spec's bytes and its name, the SHA-256 of them.
+///
+/// # Errors
+/// [`CodecError::TooLarge`] if no node would take it.
+pub fn encode_spec(spec: &Spec) -> Result<(SpecHash, Bytes), CodecError> {
+    let bytes = codec::encode_within(spec, MAX_SPEC_BYTES)?;
+    Ok((SpecHash(Sha256::digest(&bytes).into()), Bytes::from(bytes)))
+}
+
+/// An assignment with the controller's signature.
+///
+/// # Errors
+/// [`CodecError::TooLarge`] if it does not fit in a message.
+pub fn sign(identity: &Identity, assignment: &Assignment) -> Result<Bytes, CodecError> {
+    let payload = codec::encode(assignment)?;
+    let signature = identity.sign(&Signed::signed_text(&payload));
+    codec::encode(&Signed { payload, signature }).map(Bytes::from)
+}
+
+/// The controller's presence.
+///
+/// # Errors
+/// None that can happen: it is small.
+pub fn presence(identity: &Identity, online: bool) -> Result<Bytes, CodecError> {
+    let key = identity.public_key().to_vec();
+    codec::encode(&ControllerPresence { online, epoch: identity.epoch(), key }).map(Bytes::from)
+}

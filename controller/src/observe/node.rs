@@ -1,0 +1,125 @@
+//! What is known of one node: its record, its link, its newest report, its events. No clock.
+//!
+//! In: decoded messages of the node. Out: what is news in them. Late and repeated messages are
+//! dropped here, so that nobody else has to know of them.
+
+use std::collections::BTreeMap;
+
+use limpet_protocol::assignment::Generation;
+use limpet_protocol::event::{Cursor, Event, EventBatch};
+use limpet_protocol::id::InstanceId;
+use limpet_protocol::limits::{MAX_EVENTS_PER_BATCH, MAX_INSTANCES_PER_NODE};
+use limpet_protocol::message::NodePresence;
+use limpet_protocol::report::{InstanceStatus, Report};
+
+use super::liveness::Link;
+use crate::plan::Standing;
+use crate::store::Revision;
+use crate::store::records::NodeRecord;
+
+/// Instances in a report: those assigned, and as many that are on their way out.
+const MAX_REPORTED: usize = 2 * MAX_INSTANCES_PER_NODE;
+
+/// See the module.
+#[derive(Debug)]
+pub struct ObservedNode {
+    /// What the store has of it.
+    pub record: NodeRecord,
+    /// The revision of that.
+    pub modified: Revision,
+    /// Its link.
+    pub link: Link,
+    /// The newest assignment that it holds.
+    pub observed: Option<Generation>,
+    /// What it runs.
+    pub instances: BTreeMap<InstanceId, InstanceStatus>,
+    /// How it stands, as the planner and the views know it.
+    pub standing: Standing,
+    /// When it will be given up, by the steady clock, if the loop waits for that.
+    pub waits_until_ms: Option<u64>,
+    /// When anything was last heard of it, by the wall clock; 0 is never since this start.
+    pub last_contact_ms: u64,
+    /// (boot, sequence) of the newest report.
+    newest_report: Option<(u64, u64)>,
+    /// Up to where its events are kept.
+    cursor: Option<Cursor>,
+}
+
+/// What a report changed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ReportNews {
+    /// Instances of which something is new.
+    pub instances: Vec<InstanceId>,
+}
+
+impl ObservedNode {
+    /// A node of which nothing was heard yet.
+    #[must_use]
+    pub const fn unheard(record: NodeRecord, modified: Revision, now_ms: u64) -> Self {
+        Self {
+            record,
+            modified,
+            link: Link::unheard(now_ms),
+            observed: None,
+            instances: BTreeMap::new(),
+            standing: Standing::Unreachable,
+            waits_until_ms: None,
+            last_contact_ms: 0,
+            newest_report: None,
+            cursor: None,
+        }
+    }
+
+    /// A presence or will; whether it is news.
+    pub fn presence(&mut self, now_ms: u64, presence: &NodePresence) -> bool {
+        let news = self.link.presence(now_ms, (presence.boot, presence.session), presence.online);
+        if news && presence.online {
+            // The first report of a new session is taken whatever its number: an agent that lost
+            // its count must be heard all the same.
+            self.newest_report = None;
+        }
+        news
+    }
+
+    /// A report; none if it is old, repeated or absurd.
+    pub fn report(&mut self, report: Report) -> Option<ReportNews> {
+        let number = (report.boot, report.sequence);
+        if self.newest_report >= Some(number) || report.instances.len() > MAX_REPORTED {
+            return None;
+        }
+        self.newest_report = Some(number);
+        self.observed = report.observed;
+        let new: BTreeMap<InstanceId, InstanceStatus> =
+            report.instances.into_iter().map(|status| (status.instance.clone(), status)).collect();
+        let old = std::mem::replace(&mut self.instances, new);
+        let gone = old.keys().filter(|id| !self.instances.contains_key(*id));
+        let changed = self.instances.iter().filter(|(id, status)| old.get(*id) != Some(status));
+        let instances = changed.map(|(id, _)| id).chain(gone).cloned().collect();
+        Some(ReportNews { instances })
+    }
+
+    /// Events: those that are not kept yet, and what to acknowledge when they are. None if the
+    /// batch is absurd.
+    pub fn events(&mut self, batch: EventBatch) -> Option<(Vec<Event>, Cursor)> {
+        let EventBatch { boot, mut events } = batch;
+        if events.len() > MAX_EVENTS_PER_BATCH {
+            return None;
+        }
+        let last = events.iter().map(|event| event.sequence).max()?;
+        let after = match self.cursor {
+            Some(cursor) if cursor.boot > boot => return Some((vec![], cursor)),
+            Some(cursor) if cursor.boot == boot => cursor.sequence,
+            _ => 0,
+        };
+        events.retain(|event| event.sequence > after);
+        events.sort_by_key(|event| event.sequence);
+        events.dedup_by_key(|event| event.sequence);
+        let cursor = Cursor { boot, sequence: after.max(last) };
+        Some((events, cursor))
+    }
+
+    /// The events up to here are kept.
+    pub fn kept(&mut self, cursor: Cursor) {
+        self.cursor = self.cursor.max(Some(cursor));
+    }
+}

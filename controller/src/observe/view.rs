@@ -1,0 +1,367 @@
+//! What the controller shows: one view of every service, instance and node.
+//!
+//! In: what is wanted and placed, what nodes report. Out: the values of the API. Pure: the control
+//! loop says what changed, [`Gallery`] keeps the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use limpet_protocol::application::{Mode, Service};
+use limpet_protocol::assignment::Generation;
+use limpet_protocol::id::{InstanceId, NodeId, Slot, SpecHash};
+use limpet_protocol::phase::Phase;
+use limpet_protocol::report::InstanceStatus;
+use limpet_protocol::spec::RestartCondition;
+
+use super::node::ObservedNode;
+use crate::api::types::{InstanceView, NodeView, ServiceView};
+use crate::control_loop::View;
+use crate::plan::filter::cut;
+use crate::plan::{Planner, ServiceKey, Standing};
+use crate::store::Revision;
+
+/// The word for the phase of an instance whose node cannot be heard.
+const UNKNOWN: &str = "unknown";
+/// Reasons that one service shows; a hundred nodes with the same trouble need no hundred lines.
+const MAX_REASONS: usize = 8;
+
+/// What there is to show, kept by what it depends on.
+#[derive(Debug, Default)]
+pub struct Gallery {
+    services: BTreeMap<ServiceKey, (Arc<ServiceView>, Vec<Arc<InstanceView>>)>,
+    /// What nodes run beyond what is wanted of them.
+    extras: BTreeMap<NodeId, Vec<Arc<InstanceView>>>,
+    nodes: BTreeMap<NodeId, Arc<NodeView>>,
+}
+
+/// What a view is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Sources<'a> {
+    /// What is wanted and where.
+    pub planner: &'a Planner,
+    /// What the nodes say.
+    pub nodes: &'a BTreeMap<NodeId, ObservedNode>,
+}
+
+/// A service to show.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// Which.
+    pub key: &'a ServiceKey,
+    /// What people want.
+    pub service: &'a Service,
+    /// Its current spec; none if it is too large for any node.
+    pub spec: Option<SpecHash>,
+    /// When it was applied: milliseconds since 1970.
+    pub applied_ms: u64,
+}
+
+impl Gallery {
+    /// All of it, in the order of the names.
+    #[must_use]
+    pub fn view(&self, revision: Revision) -> View {
+        let of_services = self.services.values().flat_map(|(_, instances)| instances);
+        let of_nodes = self.extras.values().flatten();
+        let mut instances: Vec<Arc<InstanceView>> = of_services.chain(of_nodes).cloned().collect();
+        instances.sort_by(|a, b| order(a).cmp(&order(b)));
+        let services = self.services.iter();
+        View {
+            revision,
+            nodes: self.nodes.values().cloned().collect(),
+            instances,
+            services: services
+                .map(|(key, (view, _))| (key.application.to_string(), Arc::clone(view)))
+                .collect(),
+        }
+    }
+
+    /// A service changed, or what runs of it.
+    pub fn show_service(&mut self, shown: Shown<'_>, sources: Sources<'_>) {
+        let rows = rows(shown, sources);
+        let service = Arc::new(service_view(shown, sources, &rows));
+        let instances = rows.into_iter().map(|row| Arc::new(row.view)).collect();
+        self.services.insert(shown.key.clone(), (service, instances));
+    }
+
+    /// A service is gone.
+    pub fn hide_service(&mut self, key: &ServiceKey) {
+        self.services.remove(key);
+    }
+
+    /// A node changed, or what it runs.
+    pub fn show_node(&mut self, id: &NodeId, wanted: Option<Generation>, sources: Sources<'_>) {
+        let Some(node) = sources.nodes.get(id) else {
+            self.nodes.remove(id);
+            self.extras.remove(id);
+            return;
+        };
+        let assigned = assigned(id, sources.planner);
+        let extras: Vec<Arc<InstanceView>> = node
+            .instances
+            .values()
+            .filter(|status| status.phase != Phase::Removed && !assigned.contains(&status.instance))
+            .map(|status| Arc::new(extra(id, node, status)))
+            .collect();
+        if extras.is_empty() {
+            self.extras.remove(id);
+        } else {
+            self.extras.insert(id.clone(), extras);
+        }
+        let count = u32::try_from(assigned.len()).unwrap_or(u32::MAX);
+        self.nodes.insert(id.clone(), Arc::new(node_view(node, wanted, count, sources.planner)));
+    }
+}
+
+fn order(view: &InstanceView) -> (&str, &str, u32, &Option<String>) {
+    (&view.application, &view.service, view.slot, &view.node)
+}
+
+fn assigned(id: &NodeId, planner: &Planner) -> BTreeSet<InstanceId> {
+    let shares = planner.share(id);
+    let instances = shares.iter().flat_map(|share| {
+        share.slots.iter().map(|slot| InstanceId {
+            application: share.application.clone(),
+            service: share.service.clone(),
+            slot: *slot,
+        })
+    });
+    instances.collect()
+}
+
+/// An instance to show, and how it counts.
+struct Row {
+    view: InstanceView,
+    counts: Counts,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Counts {
+    Running,
+    Completed,
+    Not,
+}
+
+fn rows(shown: Shown<'_>, sources: Sources<'_>) -> Vec<Row> {
+    let unplaced = sources.planner.unplaced(shown.key);
+    let mut rows: Vec<Row> = sources
+        .planner
+        .places(shown.key)
+        .map(|(node, slot)| {
+            let why = unplaced.iter().find(|u| u.slot == slot && u.node.as_ref() == Some(node));
+            placed_row(shown, sources, (node, slot), why.map(|u| u.reason.as_str()))
+        })
+        .collect();
+    for open in unplaced {
+        let there = rows.iter().any(|row| {
+            row.view.slot == open.slot.0
+                && row.view.node.as_deref() == open.node.as_ref().map(NodeId::as_str)
+        });
+        if !there {
+            let mut view = blank(shown, open.slot, None);
+            view.reason = Some(open.reason.clone());
+            rows.push(Row { view, counts: Counts::Not });
+        }
+    }
+    rows.sort_by(|a, b| order(&a.view).cmp(&order(&b.view)));
+    rows
+}
+
+fn blank(shown: Shown<'_>, slot: Slot, node: Option<&NodeId>) -> InstanceView {
+    let ServiceKey { application, service } = shown.key;
+    InstanceView {
+        instance: format!("{application}.{service}.{slot}"),
+        application: application.to_string(),
+        service: service.to_string(),
+        slot: slot.0,
+        node: node.map(ToString::to_string),
+        attempt: 0,
+        image: shown.service.spec.image.reference.clone(),
+        phase: Phase::Pending.to_string(),
+        since_ms: shown.applied_ms,
+        reason: None,
+        exit_code: None,
+        out_of_memory: false,
+        current: true,
+    }
+}
+
+fn placed_row(
+    shown: Shown<'_>,
+    sources: Sources<'_>,
+    (id, slot): (&NodeId, Slot),
+    why: Option<&str>,
+) -> Row {
+    let mut view = blank(shown, slot, Some(id));
+    view.phase = Phase::Assigned.to_string();
+    let Some(node) = sources.nodes.get(id) else { return Row { view, counts: Counts::Not } };
+    let instance = InstanceId {
+        application: shown.key.application.clone(),
+        service: shown.key.service.clone(),
+        slot,
+    };
+    let status = node.instances.get(&instance);
+    if let Some(status) = status {
+        fill(&mut view, status);
+        view.current = Some(status.spec) == shown.spec;
+        // What is left of an instance that was removed says nothing about the one that is wanted.
+        if status.phase == Phase::Removed {
+            view.phase = Phase::Assigned.to_string();
+        }
+    }
+    if node.standing != Standing::Ready {
+        view.phase = UNKNOWN.to_owned();
+        let standing = format!("node {id} is {}", node.standing.as_str());
+        view.reason = Some(why.map_or(standing, str::to_owned));
+        return Row { view, counts: Counts::Not };
+    }
+    let counts = match status {
+        Some(status) if Some(status.spec) == shown.spec => counts(shown.service, status.phase),
+        _ => Counts::Not,
+    };
+    Row { view, counts }
+}
+
+fn counts(service: &Service, phase: Phase) -> Counts {
+    let again = service.spec.restart.condition == RestartCondition::Any;
+    match phase {
+        Phase::Running => Counts::Running,
+        Phase::Completed if !again => Counts::Completed,
+        _ => Counts::Not,
+    }
+}
+
+fn fill(view: &mut InstanceView, status: &InstanceStatus) {
+    view.attempt = status.attempt;
+    view.phase = status.phase.to_string();
+    view.since_ms = status.since_ms;
+    view.reason = status.reason.clone().map(cut);
+    view.exit_code = status.last_exit.and_then(|exit| exit.code);
+    view.out_of_memory = status.last_exit.is_some_and(|exit| exit.out_of_memory);
+}
+
+/// What a node runs although nobody wants it there any more.
+fn extra(id: &NodeId, node: &ObservedNode, status: &InstanceStatus) -> InstanceView {
+    let InstanceId { application, service, slot } = &status.instance;
+    let mut view = InstanceView {
+        instance: status.instance.to_string(),
+        application: application.to_string(),
+        service: service.to_string(),
+        slot: slot.0,
+        node: Some(id.to_string()),
+        attempt: 0,
+        image: String::new(),
+        phase: String::new(),
+        since_ms: 0,
+        reason: None,
+        exit_code: None,
+        out_of_memory: false,
+        current: false,
+    };
+    fill(&mut view, status);
+    if node.standing != Standing::Ready {
+        view.phase = UNKNOWN.to_owned();
+        view.reason = Some(format!("not wanted there; node {id} is {}", node.standing.as_str()));
+    } else if view.reason.is_none() {
+        view.reason = Some("not wanted any more".to_owned());
+    }
+    view
+}
+
+fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> ServiceView {
+    let count = |what: Counts| {
+        u32::try_from(rows.iter().filter(|row| row.counts == what).count()).unwrap_or(u32::MAX)
+    };
+    let (running, completed) = (count(Counts::Running), count(Counts::Completed));
+    let (mode, wanted) = match shown.service.mode {
+        Mode::Replicated { replicas } => ("replicated", replicas),
+        Mode::Global => ("global", u32::try_from(rows.len()).unwrap_or(u32::MAX)),
+    };
+    let nowhere = match shown.spec {
+        Some(_) => sources.planner.why_nowhere(shown.key),
+        None => Some("its specification is too large for a node: make it smaller".to_owned()),
+    };
+    let settled = nowhere.is_none() && running.saturating_add(completed) == wanted;
+    let mut reasons = reasons(rows);
+    reasons.extend(nowhere);
+    ServiceView {
+        name: shown.key.service.to_string(),
+        mode: mode.to_owned(),
+        image: shown.service.spec.image.reference.clone(),
+        wanted,
+        running,
+        completed,
+        settled,
+        reasons,
+    }
+}
+
+/// One sentence for each cause, with how many instances it holds up.
+fn reasons(rows: &[Row]) -> Vec<String> {
+    let mut causes: BTreeMap<(&str, &str), (usize, &InstanceView)> = BTreeMap::new();
+    for row in rows.iter().filter(|row| row.counts == Counts::Not) {
+        if let Some(reason) = &row.view.reason {
+            let cause = causes.entry((&row.view.phase, reason)).or_insert((0, &row.view));
+            cause.0 += 1;
+        }
+    }
+    let more = causes.len().saturating_sub(MAX_REASONS);
+    let sentence = |((phase, reason), (count, first)): ((&str, &str), (usize, &InstanceView))| {
+        let place = first.node.as_ref().map(|node| format!(" on {node}")).unwrap_or_default();
+        match count {
+            1 => cut(format!("{}{place} is {phase}: {reason}", first.instance)),
+            _ => cut(format!("{count} instances are {phase}: {reason}")),
+        }
+    };
+    let mut reasons: Vec<String> = causes.into_iter().take(MAX_REASONS).map(sentence).collect();
+    if more > 0 {
+        reasons.push(format!("and {more} more reasons"));
+    }
+    reasons
+}
+
+fn node_view(
+    node: &ObservedNode,
+    wanted: Option<Generation>,
+    instances: u32,
+    planner: &Planner,
+) -> NodeView {
+    let record = &node.record;
+    let facts = &record.facts;
+    let usage = planner.usage(&record.node);
+    let mut platform = format!("{}/{}", facts.os, facts.architecture);
+    if !facts.variant.is_empty() {
+        platform = format!("{platform}/{}", facts.variant);
+    }
+    let mut labels = facts.labels.clone();
+    labels.extend(record.labels.clone());
+    let mut conditions: Vec<String> = facts.conditions.iter().cloned().map(cut).collect();
+    if let (Some(seen), Some(wanted)) = (node.observed, wanted)
+        && seen.epoch > wanted.epoch
+    {
+        conditions.push(format!(
+            "it obeys a newer controller database (epoch {} after {}): restore that database, or join the node again",
+            seen.epoch, wanted.epoch
+        ));
+    }
+    let generation = |of: Option<Generation>| {
+        of.map(|of| format!("{}.{}", of.epoch, of.number)).unwrap_or_default()
+    };
+    NodeView {
+        node: record.node.to_string(),
+        status: node.standing.as_str().to_owned(),
+        hostname: facts.hostname.clone(),
+        platform,
+        agent_version: facts.agent_version.clone(),
+        kernel: facts.kernel.clone(),
+        cpu_millis: facts.cpu_millis,
+        cpu_reserved_millis: u32::try_from(usage.cpu_millis).unwrap_or(u32::MAX),
+        memory_bytes: facts.memory_bytes,
+        memory_reserved_bytes: usage.memory_bytes,
+        labels,
+        instances,
+        wanted_generation: generation(wanted),
+        observed_generation: generation(node.observed),
+        last_contact_ms: node.last_contact_ms,
+        conditions,
+    }
+}

@@ -1,0 +1,296 @@
+//! What the control loop knows, and how the store's truth comes into it.
+//!
+//! In: the store's records, at the start and as they change. Out: the same in the shapes that
+//! planning, dispatching and showing need. Messages come in through `observe::hear`, results go out
+//! through `dispatch::settle`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use limpet_protocol::application::Application;
+use limpet_protocol::codec;
+use limpet_protocol::event::Cursor;
+use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, SpecHash};
+use tokio::task::JoinSet;
+
+use crate::control_loop::{LoopError, Request, View};
+use crate::dispatch::bus::Bus;
+use crate::dispatch::calls::{Calls, Opening};
+use crate::dispatch::joins::Joins;
+use crate::dispatch::{Dispatch, want};
+use crate::observe::node::ObservedNode;
+use crate::observe::noise::Noise;
+use crate::observe::view::{Gallery, Shown, Sources};
+use crate::plan::{Planner, ServiceKey, Standing, Wanted};
+use crate::store::records::{ApplicationRecord, AssignmentRecord, EventRecord, NodeRecord};
+use crate::store::{Change, Entry, Key, Kind, MAX_VALUE_BYTES, Revision, Store};
+
+/// An application and the specs of its services; none where one is too large for a node.
+#[derive(Debug)]
+pub(crate) struct Known {
+    record: ApplicationRecord,
+    specs: BTreeMap<ServiceName, Option<SpecHash>>,
+}
+
+/// Everything the loop knows. Belongs to the loop, is not locked.
+pub(crate) struct World {
+    pub(crate) store: Store,
+    pub(crate) bus: Bus,
+    pub(crate) planner: Planner,
+    pub(crate) dispatch: Dispatch,
+    pub(crate) joins: Joins,
+    pub(crate) calls: Calls,
+    pub(crate) applications: BTreeMap<ApplicationName, Known>,
+    pub(crate) fleet: BTreeMap<NodeId, ObservedNode>,
+    pub(crate) noise: Noise,
+    pub(crate) lost_after_ms: u64,
+    /// When silent nodes are given up.
+    pub(crate) lost_at: BTreeSet<(u64, NodeId)>,
+    /// Up to where the store's changes are known, and the newest revision that was shown.
+    pub(crate) revision: Revision,
+    pub(crate) shown: Option<Revision>,
+    /// The time of the input at hand, by a steady clock and by the wall's.
+    pub(crate) now_ms: u64,
+    pub(crate) wall_ms: u64,
+    /// Nodes whose assignment may have to be another.
+    pub(crate) unsettled: BTreeSet<NodeId>,
+    /// Nodes whose assignment has to leave the store.
+    pub(crate) removed_nodes: BTreeSet<NodeId>,
+    /// Nodes of which the store knows older facts.
+    pub(crate) changed_facts: BTreeSet<NodeId>,
+    /// Events that are not in the store yet, and what to acknowledge when they are.
+    pub(crate) events: Vec<EventRecord>,
+    pub(crate) acks: BTreeMap<NodeId, Cursor>,
+    /// What the views show wrongly by now.
+    pub(crate) stale_services: BTreeSet<ServiceKey>,
+    pub(crate) stale_nodes: BTreeSet<NodeId>,
+    pub(crate) gallery: Gallery,
+}
+
+impl World {
+    /// Reads everything from the store; gives the revision after which changes are to be watched.
+    pub(crate) fn restore(&mut self) -> Result<Revision, LoopError> {
+        let (first, applications) = self.store.list(Kind::Application)?;
+        let (_, nodes) = self.store.list(Kind::Node)?;
+        let (_, assignments) = self.store.list(Kind::Assignment)?;
+        let mut there = BTreeSet::new();
+        for (key, entry) in applications.into_iter().chain(nodes) {
+            there.insert(key.clone());
+            self.put(&key, &entry)?;
+        }
+        let gone_applications = self.applications.keys().cloned().map(Key::Application);
+        let gone: Vec<Key> = gone_applications
+            .chain(self.fleet.keys().cloned().map(Key::Node))
+            .filter(|key| !there.contains(key))
+            .collect();
+        gone.iter().for_each(|key| self.remove(key));
+        for (key, entry) in assignments {
+            let assignment: AssignmentRecord = read(&key, &entry.value)?;
+            if self.fleet.contains_key(&assignment.node)
+                && self.dispatch.wanted(&assignment.node).is_none()
+            {
+                self.planner.restore(&assignment);
+                self.unsettled.insert(assignment.node.clone());
+                self.dispatch.publish(self.now_ms, assignment);
+            }
+        }
+        self.revision = first;
+        Ok(first)
+    }
+
+    /// A change of the store.
+    pub(crate) fn change(&mut self, change: Change) -> Result<(), LoopError> {
+        let Change { revision, key, value } = change;
+        self.revision = revision;
+        match value {
+            Some(value) => {
+                let entry = Entry { value, created: revision, modified: revision, version: 1 };
+                self.put(&key, &entry)
+            }
+            None => {
+                self.remove(&key);
+                Ok(())
+            }
+        }
+    }
+
+    pub(crate) fn put(&mut self, key: &Key, entry: &Entry) -> Result<(), LoopError> {
+        match key {
+            Key::Application(_) => {
+                let record: ApplicationRecord = read(key, &entry.value)?;
+                self.put_application(record);
+            }
+            Key::Node(_) => self.put_node(read(key, &entry.value)?, entry.modified),
+            // The loop itself is the only writer of assignments; tokens are looked up when shown.
+            Key::Assignment(_) | Key::Token(_) => {}
+        }
+        Ok(())
+    }
+
+    pub(crate) fn put_application(&mut self, record: ApplicationRecord) {
+        let Application { name, services } = &record.application;
+        let mut specs = BTreeMap::new();
+        let mut wanted = BTreeMap::new();
+        for (service_name, service) in services {
+            let key = ServiceKey { application: name.clone(), service: service_name.clone() };
+            match want::encode_spec(&service.spec) {
+                Ok((hash, bytes)) => {
+                    specs.insert(service_name.clone(), Some(hash));
+                    wanted.insert(key.clone(), Wanted::of(service, hash));
+                    self.dispatch.set_spec(key.clone(), hash, bytes);
+                }
+                Err(error) => {
+                    tracing::error!(service = %key, %error, "a specification is too large for a node");
+                    specs.insert(service_name.clone(), None);
+                }
+            }
+            self.stale_services.insert(key);
+        }
+        self.planner.set_application(name, wanted);
+        let name = name.clone();
+        if let Some(old) = self.applications.insert(name.clone(), Known { record, specs }) {
+            self.services_changed(&name, &old);
+        }
+    }
+
+    /// Services that an application no longer has.
+    pub(crate) fn services_changed(&mut self, name: &ApplicationName, old: &Known) {
+        for service in old.specs.keys() {
+            let still =
+                self.applications.get(name).is_some_and(|new| new.specs.contains_key(service));
+            if !still {
+                let key = ServiceKey { application: name.clone(), service: service.clone() };
+                self.dispatch.remove_spec(&key);
+                self.stale_services.insert(key);
+            }
+        }
+    }
+
+    pub(crate) fn put_node(&mut self, record: NodeRecord, modified: Revision) {
+        let id = record.node.clone();
+        if let Some(node) = self.fleet.get_mut(&id) {
+            node.modified = modified;
+            if node.record == record {
+                return;
+            }
+            // What the node said itself is newer than what the store has of it.
+            if node.record.facts != record.facts && node.link.is_heard() {
+                let facts = std::mem::replace(&mut node.record, record).facts;
+                node.record.facts = facts;
+                self.changed_facts.insert(id.clone());
+            } else {
+                node.record = record;
+            }
+            self.plan_node(&id);
+            return;
+        }
+        self.fleet.insert(id.clone(), ObservedNode::unheard(record, modified, self.now_ms));
+        self.plan_node(&id);
+        self.stand(&id);
+        // A first assignment, even an empty one: the node then knows that nothing is wanted.
+        self.unsettled.insert(id);
+    }
+
+    pub(crate) fn remove(&mut self, key: &Key) {
+        match key {
+            Key::Application(name) => {
+                self.planner.set_application(name, BTreeMap::new());
+                if let Some(old) = self.applications.remove(name) {
+                    self.services_changed(name, &old);
+                }
+            }
+            Key::Node(id) => {
+                self.stale_services.extend(self.planner.services_on(id).cloned());
+                self.planner.remove_node(id);
+                self.fleet.remove(id);
+                self.lost_at.retain(|(_, waiting)| waiting != id);
+                self.dispatch.forget(id);
+                self.calls.node_gone(id, &format!("node {id} was removed"));
+                self.stale_nodes.insert(id.clone());
+                self.removed_nodes.insert(id.clone());
+            }
+            Key::Assignment(_) | Key::Token(_) => {}
+        }
+    }
+
+    pub(crate) fn broker_is_back(&mut self) {
+        for node in self.fleet.values_mut() {
+            node.link.controller_back(self.now_ms);
+        }
+        self.look_at_all();
+    }
+
+    pub(crate) fn broker_is_gone(&mut self) {
+        for node in self.fleet.values_mut() {
+            node.link.controller_cut_off(self.now_ms);
+        }
+        self.look_at_all();
+    }
+
+    pub(crate) fn look_at_all(&mut self) {
+        let all: Vec<NodeId> = self.fleet.keys().cloned().collect();
+        all.iter().for_each(|id| self.stand(id));
+    }
+
+    pub(crate) fn check_deadlines(&mut self) {
+        while let Some((at, id)) = self.lost_at.first().cloned()
+            && at <= self.now_ms
+        {
+            self.lost_at.remove(&(at, id.clone()));
+            self.stand(&id);
+        }
+        let fleet = &self.fleet;
+        let ready =
+            |id: &NodeId| fleet.get(id).is_some_and(|node| node.standing == Standing::Ready);
+        self.dispatch.remind(self.now_ms, ready);
+    }
+
+    pub(crate) fn ask(&mut self, request: Request, tasks: &mut JoinSet<()>) {
+        let Request::Call { node, first, answers, more, opened } = request;
+        let standing = self.fleet.get(&node).map(|known| known.standing);
+        let result = match standing {
+            None => Err(format!("there is no node {node}: see `limpet node ls`")),
+            Some(Standing::Ready) => self.calls.open(Opening { node, first, answers, more }, tasks),
+            Some(standing) => Err(format!("node {node} is {}: try again", standing.as_str())),
+        };
+        if opened.send(result).is_err() {
+            tracing::debug!("the caller was gone before its call was open");
+        }
+    }
+
+    /// Whether there is nothing to show that was not shown.
+    pub(crate) fn is_shown(&self) -> bool {
+        self.stale_services.is_empty()
+            && self.stale_nodes.is_empty()
+            && self.shown == Some(self.revision)
+    }
+
+    /// The newest view.
+    pub(crate) fn show(&mut self) -> View {
+        let sources = Sources { planner: &self.planner, nodes: &self.fleet };
+        for key in std::mem::take(&mut self.stale_services) {
+            let known = self.applications.get(&key.application);
+            let service = known.and_then(|known| {
+                let service = known.record.application.services.get(&key.service)?;
+                Some((known, service))
+            });
+            let Some((known, service)) = service else {
+                self.gallery.hide_service(&key);
+                continue;
+            };
+            let spec = known.specs.get(&key.service).copied().flatten();
+            let shown = Shown { key: &key, service, spec, applied_ms: known.record.applied_ms };
+            self.gallery.show_service(shown, sources);
+        }
+        for id in std::mem::take(&mut self.stale_nodes) {
+            let wanted = self.dispatch.wanted(&id).map(|assignment| assignment.generation);
+            self.gallery.show_node(&id, wanted, sources);
+        }
+        self.shown = Some(self.revision);
+        self.gallery.view(self.revision)
+    }
+}
+
+fn read<T: serde::de::DeserializeOwned>(key: &Key, value: &[u8]) -> Result<T, LoopError> {
+    codec::decode_within(value, MAX_VALUE_BYTES)
+        .map_err(|source| LoopError::Record { key: key.clone(), source })
+}
