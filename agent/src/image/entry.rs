@@ -124,7 +124,7 @@ impl Tree {
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(error) => return Err(error.into()),
         }
-        let Some(name) = path.file_name() else { return Ok(self.root.try_clone()?) };
+        let Some(name) = path.file_name() else { return self.root.try_clone() };
         let above = self.folder(path.parent().unwrap_or(Path::new("")))?;
         let was_hidden = clear(&above, name)?;
         rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;

@@ -1,0 +1,252 @@
+//! The workload that the demo, the tests and the benchmarks run: one small static program.
+//!
+//! In: a subcommand. Out: what it says on the tin. The standard library only: it is compiled by a
+//! bare `rustc` call of the build script. As the first process of a container it gets no default
+//! action for signals, so it sets its own for SIGTERM and SIGINT.
+#![allow(unsafe_code, reason = "signal handlers and clock_gettime need the C library")]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
+
+const HELP: &str = "usage: workload COMMAND
+  web ADDR      answer HTTP: / says hello, /healthz says ok, /slow takes two seconds
+  clock         print a line a second
+  once CODE     print a line, end with this code
+  sleep N       end with 0 after N seconds
+  stamp         print CLOCK_MONOTONIC in nanoseconds first of all, then wait
+  burn          use one CPU
+  eat MIB       take so much memory, then wait
+  flood         print without end
+  fork-bomb     start processes without end
+  ignore-term   ignore SIGTERM and wait
+  env | id      print the environment | user, group and capabilities
+  ls PATH | cat PATH | write PATH
+                list a folder | print a file | write a line to a file";
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+const SIG_IGN: usize = 1;
+const EXIT_TERM: i32 = 128 + SIGTERM;
+const CLOCK_MONOTONIC: i32 = 1;
+
+#[repr(C)]
+struct Timespec {
+    seconds: std::ffi::c_long,
+    nanoseconds: std::ffi::c_long,
+}
+
+unsafe extern "C" {
+    fn signal(number: i32, handler: usize) -> usize;
+    fn _exit(code: i32) -> !;
+    fn clock_gettime(clock: i32, time: *mut Timespec) -> i32;
+    fn getuid() -> u32;
+    fn getgid() -> u32;
+    fn getpid() -> i32;
+    fn fork() -> i32;
+    fn pause() -> i32;
+}
+
+extern "C" fn on_signal(_: i32) {
+    // SAFETY: _exit is safe to call in a signal handler.
+    unsafe { _exit(EXIT_TERM) }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let command = arguments.next().unwrap_or_default();
+    let operand = arguments.next();
+    if command == "stamp" {
+        println!("{}", monotonic_ns());
+    }
+    let handler = if command == "ignore-term" { SIG_IGN } else { on_signal as *const () as usize };
+    // SAFETY: the handler is a function that only calls _exit, or SIG_IGN.
+    unsafe {
+        signal(SIGTERM, handler);
+        signal(SIGINT, on_signal as *const () as usize);
+    }
+    let result = run(&command, operand.as_deref());
+    if let Err(error) = result {
+        eprintln!("{command}: {error}");
+        std::process::exit(1);
+    }
+}
+
+fn run(command: &str, operand: Option<&str>) -> std::io::Result<()> {
+    let number = || operand.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let path = || operand.unwrap_or("/");
+    match command {
+        "web" => web(operand.unwrap_or("0.0.0.0:8080")),
+        "clock" => clock(),
+        "once" => {
+            println!("once: done");
+            std::process::exit(number().try_into().unwrap_or(1))
+        }
+        "sleep" => {
+            std::thread::sleep(Duration::from_secs(number()));
+            Ok(())
+        }
+        "stamp" | "ignore-term" => wait(),
+        "burn" => burn(),
+        "eat" => eat(number()),
+        "flood" => flood(),
+        "fork-bomb" => fork_bomb(),
+        "env" => {
+            for (name, value) in std::env::vars_os() {
+                println!("{}={}", name.to_string_lossy(), value.to_string_lossy());
+            }
+            Ok(())
+        }
+        "id" => id(),
+        "ls" => list(path()),
+        "cat" => {
+            let mut file = std::fs::File::open(path())?;
+            std::io::copy(&mut file, &mut std::io::stdout()).map(drop)
+        }
+        "write" => std::fs::write(path(), format!("written by process {}\n", std::process::id())),
+        _ => {
+            eprintln!("{HELP}");
+            std::process::exit(2)
+        }
+    }
+}
+
+fn monotonic_ns() -> i64 {
+    let mut time = Timespec { seconds: 0, nanoseconds: 0 };
+    // SAFETY: the pointer is to a timespec of this platform's layout that lives during the call.
+    unsafe { clock_gettime(CLOCK_MONOTONIC, &raw mut time) };
+    i64::from(time.seconds) * 1_000_000_000 + i64::from(time.nanoseconds)
+}
+
+fn wait() -> ! {
+    loop {
+        // SAFETY: pause has no preconditions.
+        unsafe { pause() };
+    }
+}
+
+fn instance() -> String {
+    let from_env = std::env::var("LIMPET_INSTANCE");
+    let name = from_env.or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"));
+    name.map(|name| name.trim().to_owned()).unwrap_or_else(|_| "nobody".to_owned())
+}
+
+fn clock() -> std::io::Result<()> {
+    let start = monotonic_ns();
+    for tick in 0_u64.. {
+        println!("{} tick {tick}", instance());
+        let next = start + (tick as i64 + 1) * 1_000_000_000;
+        let left = u64::try_from(next - monotonic_ns()).unwrap_or(0);
+        std::thread::sleep(Duration::from_nanos(left));
+    }
+    Ok(())
+}
+
+fn web(address: &str) -> std::io::Result<()> {
+    let listener = TcpListener::bind(address)?;
+    println!("listening on {}", listener.local_addr()?);
+    for connection in listener.incoming().flatten() {
+        // One that cannot be served is closed; the others go on.
+        let served = std::thread::Builder::new()
+            .stack_size(64 * 1024)
+            .spawn(move || serve(connection).unwrap_or_default());
+        drop(served);
+    }
+    Ok(())
+}
+
+fn serve(connection: TcpStream) -> std::io::Result<()> {
+    const LONGEST_REQUEST: u64 = 16 * 1024;
+    connection.set_read_timeout(Some(Duration::from_secs(10)))?;
+    let mut reader = BufReader::new(connection.try_clone()?.take(LONGEST_REQUEST));
+    let mut request = String::new();
+    reader.read_line(&mut request)?;
+    let mut header = String::new();
+    while reader.read_line(&mut header)? > 2 {
+        header.clear();
+    }
+    let path = request.split(' ').nth(1).unwrap_or("/");
+    let (status, body) = match path.split('?').next().unwrap_or(path) {
+        "/" => ("200 OK", format!("hello from {}\n", instance())),
+        "/healthz" => ("200 OK", "ok\n".to_owned()),
+        "/slow" => {
+            std::thread::sleep(Duration::from_secs(2));
+            ("200 OK", format!("slow hello from {}\n", instance()))
+        }
+        _ => ("404 Not Found", "there is nothing here\n".to_owned()),
+    };
+    let mut connection = connection;
+    write!(
+        connection,
+        "HTTP/1.1 {status}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\
+         connection: close\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+fn burn() -> std::io::Result<()> {
+    let mut value = 1_u64;
+    loop {
+        value = std::hint::black_box(value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+    }
+}
+
+fn eat(mebibytes: u64) -> std::io::Result<()> {
+    const MEBIBYTE: usize = 1024 * 1024;
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    for number in 1..=mebibytes {
+        // Every page is written, so that it is really there.
+        eaten.push(vec![1; MEBIBYTE]);
+        if number % 16 == 0 || number == mebibytes {
+            println!("ate {number} MiB");
+        }
+    }
+    std::hint::black_box(&eaten);
+    wait()
+}
+
+fn flood() -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for line in 0_u64.. {
+        writeln!(out, "flood line {line} ........................................................")?;
+    }
+    Ok(())
+}
+
+fn fork_bomb() -> std::io::Result<()> {
+    let mut refused = false;
+    loop {
+        // SAFETY: this program has one thread here, and the child only forks and pauses.
+        match unsafe { fork() } {
+            -1 if !refused => {
+                println!("fork: {}", std::io::Error::last_os_error());
+                refused = true;
+            }
+            -1 => std::thread::sleep(Duration::from_millis(10)),
+            0 => wait(),
+            _ => {}
+        }
+    }
+}
+
+fn id() -> std::io::Result<()> {
+    // SAFETY: these calls have no preconditions.
+    let (user, group, process) = unsafe { (getuid(), getgid(), getpid()) };
+    println!("uid={user} gid={group} pid={process}");
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let shown = ["Groups:", "CapEff:", "CapBnd:", "NoNewPrivs:", "Seccomp:"];
+    for line in status.lines().filter(|line| shown.iter().any(|name| line.starts_with(name))) {
+        println!("{line}");
+    }
+    Ok(())
+}
+
+fn list(path: &str) -> std::io::Result<()> {
+    let mut names: Vec<String> = std::fs::read_dir(path)?
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names.iter().for_each(|name| println!("{name}"));
+    Ok(())
+}
