@@ -26,8 +26,8 @@ const AFTER: &str = "\
 Where the controller is and the token that opens it are looked for in this order:
   flags         --server, --token
   environment   LIMPET_SERVER, LIMPET_TOKEN
-  files         ~/.config/limpet/client.toml, then client.toml in the controller's data folder
-                (LIMPET_DATA, else /var/lib/limpet; root reads it)
+  files         ~/.config/limpet/client.toml, then the client.toml that a controller on this machine
+                writes into its data folder (that of LIMPET_DATA, else the default ones)
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 controller not reachable, 4 not found, 5 token refused,
 6 conflict, 124 time is over.

@@ -3,7 +3,8 @@
 //! In come the flags, the environment and the two files that may say so; out comes one address and
 //! one token, each with the place it was found, so that an error can name it. Flags win over the
 //! environment, that over `~/.config/limpet/client.toml`, that over the `client.toml` which a
-//! controller on this machine writes into its data folder. Each value is looked up on its own.
+//! controller on this machine writes into its data folder. A file's token is never sent to a
+//! server other than the file's.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,10 @@ use serde::Deserialize;
 
 /// Where a controller listens when nothing else is said.
 pub const DEFAULT_SERVER: &str = "http://127.0.0.1:7600";
-/// Where root's controller keeps its data when nothing else is said.
+/// Where `limpet up` keeps its data when nothing else is said.
 pub const DEFAULT_DATA: &str = "/var/lib/limpet";
+/// The folder of `limpet up`'s data that is the controller's.
+pub const CONTROLLER_FOLDER: &str = "controller";
 /// The file of the controller's data folder, and of the user's configuration folder.
 pub const FILE: &str = "client.toml";
 /// Largest such file: it holds two short lines.
@@ -96,11 +99,22 @@ impl ConnectionArgs {
     }
 }
 
-/// The files in the order in which they are asked.
+/// The files in the order in which they are asked: the person's own, that of `limpet up`, those of
+/// `limpet controller` as root and as somebody else.
 fn candidates(env: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
-    let config = env("XDG_CONFIG_HOME").or_else(|| env("HOME").map(|home| home.join(".config")));
-    let data = env("LIMPET_DATA").unwrap_or_else(|| PathBuf::from(DEFAULT_DATA));
-    config.map(|dir| dir.join("limpet").join(FILE)).into_iter().chain([data.join(FILE)]).collect()
+    let home = env("HOME");
+    let under_home = |folder: &str| home.as_ref().map(|home| home.join(folder));
+    let config = env("XDG_CONFIG_HOME").or_else(|| under_home(".config"));
+    let mut folders: Vec<PathBuf> = config.map(|dir| dir.join("limpet")).into_iter().collect();
+    if let Some(data) = env("LIMPET_DATA") {
+        folders.extend([data.join(CONTROLLER_FOLDER), data]);
+    } else {
+        let share = env("XDG_DATA_HOME").or_else(|| under_home(".local/share"));
+        folders.push(Path::new(DEFAULT_DATA).join(CONTROLLER_FOLDER));
+        folders.push(PathBuf::from(limpet_controller::config::DEFAULT_DATA));
+        folders.extend(share.map(|dir| dir.join("limpet-controller")));
+    }
+    folders.into_iter().map(|folder| folder.join(FILE)).collect()
 }
 
 fn read(path: &Path) -> anyhow::Result<Option<ClientFile>> {
@@ -120,19 +134,24 @@ fn decide(
     files: &[(PathBuf, ClientFile)],
     looked_in: Vec<PathBuf>,
 ) -> Connection {
-    let of_file = |pick: fn(&ClientFile) -> &Option<String>| {
-        files.iter().find_map(|(path, file)| {
-            pick(file).clone().map(|value| (value, Source::File(path.clone())))
-        })
-    };
     let said = |value: &Option<String>| value.clone().filter(|text| !text.trim().is_empty());
     let (server, server_source) = said(&args.server)
         .map(|server| (server, Source::Argument("--server or LIMPET_SERVER")))
-        .or_else(|| of_file(|file| &file.server))
+        .or_else(|| {
+            files.iter().find_map(|(path, file)| {
+                file.server.clone().map(|server| (server, Source::File(path.clone())))
+            })
+        })
         .unwrap_or_else(|| (DEFAULT_SERVER.to_owned(), Source::Default));
     let token = said(&args.token)
         .map(|token| (token, Source::Argument("--token or LIMPET_TOKEN")))
-        .or_else(|| of_file(|file| &file.token));
+        .or_else(|| {
+            files.iter().find_map(|(path, file)| {
+                let same = file.server.as_ref().is_none_or(|theirs| *theirs == server);
+                let token = file.token.clone().filter(|_| same);
+                token.map(|token| (token, Source::File(path.clone())))
+            })
+        });
     let (token, token_source) = token.map_or((None, Source::Default), |(t, s)| (Some(t), s));
     Connection { server, server_source, token, token_source, looked_in }
 }
@@ -151,32 +170,52 @@ mod tests {
         let user = (PathBuf::from("/u"), file("http://user", ""));
         let data = (PathBuf::from("/d"), file("http://data", "data-token"));
         let files = [user, data];
-        let flags = ConnectionArgs { server: Some("http://flag".into()), token: None };
+        let flags = ConnectionArgs { server: Some("http://data".into()), token: None };
 
         let connection = decide(&flags, &files, Vec::new());
-        assert_eq!(connection.server, "http://flag");
+        assert_eq!(connection.server_source, Source::Argument("--server or LIMPET_SERVER"));
         assert_eq!(connection.token.as_deref(), Some("data-token"));
         assert_eq!(connection.token_source, Source::File("/d".into()));
 
-        let connection = decide(&ConnectionArgs::default(), &files, Vec::new());
-        assert_eq!(connection.server, "http://user");
-        assert_eq!(connection.server_source, Source::File("/u".into()));
-
+        let connection = decide(&ConnectionArgs::default(), &files[1..], Vec::new());
+        assert_eq!(connection.server, "http://data");
         let connection = decide(&ConnectionArgs::default(), &[], Vec::new());
         assert_eq!((connection.server.as_str(), connection.token), (DEFAULT_SERVER, None));
+        let empty = ConnectionArgs { server: Some(String::new()), token: Some(" ".into()) };
+        assert_eq!(decide(&empty, &files[1..], Vec::new()).server, "http://data");
+    }
+
+    #[test]
+    fn a_token_goes_to_no_other_server_than_its_files() {
+        let files = [
+            (PathBuf::from("/u"), file("http://user", "")),
+            (PathBuf::from("/d"), file("http://data", "data-token")),
+        ];
+        let connection = decide(&ConnectionArgs::default(), &files, Vec::new());
+        assert_eq!((connection.server.as_str(), connection.token), ("http://user", None));
+        let alone = [(PathBuf::from("/u"), file("", "my-token"))];
+        let connection = decide(&ConnectionArgs::default(), &alone, Vec::new());
+        assert_eq!(connection.token.as_deref(), Some("my-token"));
     }
 
     #[test]
     fn the_folders_come_from_the_environment() {
-        let paths = candidates(|name| (name == "HOME").then(|| "/home/a".into()));
-        let expected = ["/home/a/.config/limpet/client.toml", "/var/lib/limpet/client.toml"];
+        let paths = candidates(|name| (name == "HOME").then(|| "/h".into()));
+        let expected = [
+            "/h/.config/limpet/client.toml",
+            "/var/lib/limpet/controller/client.toml",
+            "/var/lib/limpet-controller/client.toml",
+            "/h/.local/share/limpet-controller/client.toml",
+        ];
         assert_eq!(paths, expected.map(PathBuf::from));
         let paths = candidates(|name| match name {
             "XDG_CONFIG_HOME" => Some("/x".into()),
             "LIMPET_DATA" => Some("/data".into()),
             _ => None,
         });
-        assert_eq!(paths, ["/x/limpet/client.toml", "/data/client.toml"].map(PathBuf::from));
+        let expected =
+            ["/x/limpet/client.toml", "/data/controller/client.toml", "/data/client.toml"];
+        assert_eq!(paths, expected.map(PathBuf::from));
     }
 
     #[test]
