@@ -28,8 +28,23 @@ fn run(arguments: &[&str]) -> std::process::Output {
 #[test]
 fn every_verb_has_help_that_ends_well() {
     let verbs = [
-        "up", "apply", "ps", "logs", "services", "apps", "events", "wait", "rm", "config", "node",
-        "image", "token", "controller", "agent", "version", "completion",
+        "up",
+        "apply",
+        "ps",
+        "logs",
+        "services",
+        "apps",
+        "events",
+        "wait",
+        "rm",
+        "config",
+        "node",
+        "image",
+        "token",
+        "controller",
+        "agent",
+        "version",
+        "completion",
     ];
     let all = stdout(&run(&["--help"]));
     for verb in verbs {

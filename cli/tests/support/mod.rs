@@ -7,11 +7,11 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before a test fails.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// The command, with nothing of the caller's environment that could say where a controller is.
 #[must_use]
-pub fn limpet() -> Command {
+pub(crate) fn limpet() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_limpet"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -25,13 +25,13 @@ pub fn limpet() -> Command {
 
 /// What the command wrote to standard output.
 #[must_use]
-pub fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// What the command wrote to standard error.
 #[must_use]
-pub fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
@@ -39,7 +39,7 @@ pub fn stderr(output: &Output) -> String {
 ///
 /// # Panics
 /// When there is none in time.
-pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
         if let Some(found) = probe() {
@@ -52,17 +52,17 @@ pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
 
 /// A process that ends with the test.
 #[derive(Debug)]
-pub struct Running(pub Child);
+pub(crate) struct Running(pub(crate) Child);
 
 impl Running {
     /// Sends a signal.
-    pub fn signal(&self, signal: rustix::process::Signal) {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_raw(self.0.id().cast_signed()).unwrap();
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
     /// Waits for its end.
-    pub fn ended(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn ended(&mut self) -> std::process::ExitStatus {
         wait_for("the process to end", || self.0.try_wait().unwrap())
     }
 }
@@ -76,7 +76,7 @@ impl Drop for Running {
 
 /// A controller on free ports with a data folder of its own.
 #[derive(Debug)]
-pub struct Controller {
+pub(crate) struct Controller {
     process: Running,
     folder: tempfile::TempDir,
 }
@@ -84,7 +84,7 @@ pub struct Controller {
 impl Controller {
     /// Starts it and waits until it answers.
     #[must_use]
-    pub fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(folder.path().join("log")).unwrap();
         let mut command = limpet();
@@ -100,19 +100,19 @@ impl Controller {
 
     /// Its data folder.
     #[must_use]
-    pub fn data(&self) -> PathBuf {
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     /// A folder for files of the test.
     #[must_use]
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     /// Writes a file.
     #[must_use]
-    pub fn file(&self, name: &str, text: &str) -> String {
+    pub(crate) fn file(&self, name: &str, text: &str) -> String {
         let path = self.folder.path().join(name);
         std::fs::write(&path, text).unwrap();
         path.to_str().unwrap().to_owned()
@@ -120,7 +120,7 @@ impl Controller {
 
     /// The command, set to ask this controller.
     #[must_use]
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = limpet();
         command.env("LIMPET_DATA", self.data());
         command
@@ -128,13 +128,13 @@ impl Controller {
 
     /// Runs the command against it.
     #[must_use]
-    pub fn limpet(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn limpet(&self, arguments: &[&str]) -> Output {
         self.command().args(arguments).output().unwrap()
     }
 
     /// Runs the command against it and gives what it wrote.
     #[must_use]
-    pub fn ok(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.limpet(arguments);
         assert!(output.status.success(), "limpet {arguments:?}: {}", stderr(&output));
         stdout(&output)
@@ -142,7 +142,7 @@ impl Controller {
 
     /// Runs the command against it; it must fail with the code, and gives what it said.
     #[must_use]
-    pub fn fails(&self, code: i32, arguments: &[&str]) -> String {
+    pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.limpet(arguments);
         assert_eq!(output.status.code(), Some(code), "limpet {arguments:?}: {}", stderr(&output));
         stderr(&output)

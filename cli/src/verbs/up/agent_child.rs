@@ -121,10 +121,8 @@ impl AgentChild {
     fn signal(&self, signal: Signal) {
         let id = self.child.as_ref().and_then(Child::id);
         let pid = id.and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(pid) = pid {
-            // Whoever is gone needs no signal.
-            drop(rustix::process::kill_process(pid, signal));
-        }
+        // Whoever is gone needs no signal, so what the kernel answers does not matter.
+        pid.map(|pid| rustix::process::kill_process(pid, signal).ok());
     }
 
     /// Waits until the agent has ended; none if it was not running.

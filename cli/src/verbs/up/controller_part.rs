@@ -21,3 +21,41 @@ pub struct ControllerPart {
     /// Where its broker answers.
     pub mqtt: SocketAddr,
 }
+
+impl ControllerPart {
+    /// Starts a controller and waits until it answers.
+    ///
+    /// # Errors
+    /// If it cannot start.
+    pub async fn start(args: &UpArgs, layout: &Layout) -> anyhow::Result<Self> {
+        let config = ControllerArgs {
+            data: Some(layout.controller.clone()),
+            api_listen: Some(args.api_listen),
+            mqtt_listen: Some(args.mqtt_listen),
+            log: Some(args.log.clone()),
+            ..ControllerArgs::default()
+        };
+        let config = config.resolve().context("configure the controller")?;
+        anyhow::bail!("not yet: {config:?} {}", matches!(config.broker, Broker::Embedded(_)))
+    }
+
+    /// Waits until the controller fails. May be dropped at any time.
+    pub async fn failed(&mut self) -> anyhow::Error {
+        match self.task.join_next().await {
+            Some(Ok(Err(error))) => error.context("the controller failed"),
+            _ => anyhow::anyhow!("the controller ended by itself"),
+        }
+    }
+
+    /// Tells it to stop and waits until it has.
+    ///
+    /// # Errors
+    /// If it fails to stop in good order.
+    pub async fn stop(&mut self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        while let Some(ended) = self.task.join_next().await {
+            ended.context("stop the controller")??;
+        }
+        Ok(())
+    }
+}

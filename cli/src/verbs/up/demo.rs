@@ -23,8 +23,7 @@ const FILE: &str = "demo.yaml";
 /// If the controller refuses one of them, or it does not come to run.
 pub async fn run(client: &Client) -> anyhow::Result<()> {
     let step = progress::spinner("load the demo image".into());
-    let archive = limpet_images::demo_archive().context("build the demo image")?;
-    client.load_image(archive.into()).await.context("load the demo image")?;
+    client.load_image(limpet_images::demo_archive().into()).await.context("load the demo image")?;
     step.finish_and_clear();
 
     let options = LoadOptions { files: vec![FILE.into()], ..LoadOptions::default() };

@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn another_data_folder_is_part_of_the_call() {
-        let facts = |layout| {
+        let facts = |layout: &Layout| {
             let (api, mqtt) = ("http://127.0.0.1:7600", "mqtt://127.0.0.1:1883");
             text(&Facts { api, mqtt, layout, node: "pi", command: "limpet" })
         };

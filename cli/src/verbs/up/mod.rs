@@ -6,10 +6,10 @@
 //! go on under the keeper, and the next `limpet up` takes them over.
 
 pub mod agent_child;
-mod controller_part;
-mod demo;
-mod greeting;
-mod layout;
+pub mod controller_part;
+pub mod demo;
+pub mod greeting;
+pub mod layout;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -223,7 +223,9 @@ async fn stop(agent: &mut AgentChild, signals: &mut Signals) -> anyhow::Result<(
     bar.finish_and_clear();
     match waited {
         Ok(status) if status.is_none_or(|status| status.success()) => Ok(()),
-        Ok(_) => anyhow::bail!("the agent failed while it stopped the containers; some may still run"),
+        Ok(_) => {
+            anyhow::bail!("the agent failed while it stopped the containers; some may still run")
+        }
         Err(why) => {
             agent.kill();
             anyhow::bail!(
