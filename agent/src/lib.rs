@@ -1,10 +1,12 @@
 //! The agent: one on each node, runs what its assignment says.
 //!
-//! The folders are the flow: `link` brings assignments in, `ledger` keeps them, `reconcile`
-//! decides, [`runtime`] does, `report` tells. `control_loop` is the one loop that holds them
-//! together; [`start`] is the way from a command line to that loop.
+//! The folders are the flow: [`link`] brings assignments in, [`ledger`] keeps them, [`reconcile`]
+//! decides, [`runtime`] does, [`report`] tells. [`control_loop`] is the one loop that holds them
+//! together; `start` is the way from a command line to that loop.
 
+pub mod calls;
 pub mod config;
+pub mod control_loop;
 pub mod image;
 pub mod keeper;
 pub mod ledger;
@@ -13,6 +15,7 @@ pub mod load;
 pub mod reconcile;
 pub mod report;
 pub mod runtime;
+mod signal;
 mod start;
 
 pub use config::{AgentArgs, Config};

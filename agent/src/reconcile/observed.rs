@@ -73,6 +73,22 @@ impl Container {
             _ => None,
         }
     }
+
+    /// How it ended, in words.
+    #[must_use]
+    pub fn how_it_ended(&self) -> String {
+        let Life::Ended { exit, failure, .. } = &self.life else {
+            return "has not ended".to_owned();
+        };
+        match (failure, exit) {
+            (Some(failure), _) => format!("could not be made: {failure}"),
+            (None, Some(Exit { out_of_memory: true, code })) if *code != Some(0) => {
+                "was ended by the kernel: it used more memory than its limit".to_owned()
+            }
+            (None, Some(Exit { code: Some(code), .. })) => format!("ended with exit code {code}"),
+            (None, _) => "ended while nobody watched; its exit code is lost".to_owned(),
+        }
+    }
 }
 
 /// The containers of one instance, the oldest first, and how its tries went.
@@ -194,10 +210,10 @@ impl Observed {
         Some(ContainerId { instance: instance.clone(), attempt: newest.attempt })
     }
 
-    /// Whether any container is being made or runs.
+    /// Whether there is no container at all, not even an ended one.
     #[must_use]
-    pub fn any_live(&self) -> bool {
-        self.slots.values().flat_map(|slot| &slot.containers).any(Container::is_live)
+    pub fn is_empty(&self) -> bool {
+        self.slots.values().all(|slot| slot.containers.is_empty())
     }
 
     /// How an image is.
@@ -365,8 +381,15 @@ impl Observed {
     pub fn forget(&mut self, wanted: &Wanted) {
         self.slots
             .retain(|instance, slot| !slot.containers.is_empty() || wanted.contains_key(instance));
-        let keep: BTreeSet<ImageKey> =
-            wanted.values().map(|want| ImageKey::from(&want.spec.image)).collect();
+        // The image of what still runs says how it is stopped.
+        let used = self.slots.values().flat_map(|slot| &slot.containers);
+        let used = used.filter_map(|container| container.spec.as_ref());
+        let keep: BTreeSet<ImageKey> = wanted
+            .values()
+            .map(|want| &want.spec)
+            .chain(used)
+            .map(|spec| ImageKey::from(&spec.image))
+            .collect();
         self.images.retain(|key, _| keep.contains(key));
     }
 

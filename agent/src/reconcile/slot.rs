@@ -94,7 +94,7 @@ pub(super) fn wanted(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance) {
         }
         Step::BackOff { ended, until_ms } => {
             plan.wake(until_ms);
-            let reason = format!("{}; starts again after a pause", how_it_ended(ended));
+            let reason = format!("{}; starts again after a pause", ended.how_it_ended());
             next_status(plan, scene, want, (Phase::Waiting, Some(reason)));
         }
         Step::Start { first } => match blocked(plan, scene, want, first) {
@@ -292,19 +292,6 @@ fn status_of(
 fn final_phase(ended: &Container) -> (Phase, Option<String>) {
     match ended.exit() {
         Some(Exit { code: Some(0), .. }) => (Phase::Completed, None),
-        _ => (Phase::Failed, Some(how_it_ended(ended))),
-    }
-}
-
-/// How a container ended, in words.
-pub(super) fn how_it_ended(container: &Container) -> String {
-    let Life::Ended { exit, failure, .. } = &container.life else { return "runs".to_owned() };
-    match (failure, exit) {
-        (Some(failure), _) => format!("could not be made: {failure}"),
-        (None, Some(Exit { out_of_memory: true, code })) if *code != Some(0) => {
-            "ended by the kernel: it used more memory than its limit".to_owned()
-        }
-        (None, Some(Exit { code: Some(code), .. })) => format!("ended with exit code {code}"),
-        (None, _) => "ended while nobody watched; its exit code is lost".to_owned(),
+        _ => (Phase::Failed, Some(ended.how_it_ended())),
     }
 }

@@ -1,0 +1,251 @@
+//! Doing: actions on the runtime and the image store, and what they tell.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use limpet_protocol::event::EventKind;
+use limpet_protocol::id::SpecHash;
+use limpet_protocol::report::Exit;
+use limpet_protocol::spec::{ImageSource, Spec};
+
+use super::{ControlLoop, Images, Job};
+use crate::image::PreparedImage;
+use crate::reconcile::{Action, Container, ImageKey, ImageState};
+use crate::runtime::{
+    ContainerId, ContainerRequest, ContainerState, ContainerStatus, Runtime, RuntimeError,
+    RuntimeEvent,
+};
+use crate::signal;
+
+/// A preparation that took so long is worth an event: it was a pull.
+const LONG_PREPARATION_MS: u64 = 500;
+/// Grace of a container whose spec is not known any more: Docker's default.
+const DEFAULT_GRACE_MS: u64 = 10_000;
+
+impl<R: Runtime, I: Images> ControlLoop<R, I> {
+    /// Does actions and returns how many were begun.
+    pub(super) fn perform(&mut self, actions: Vec<Action>) -> usize {
+        let mut begun = 0;
+        for action in actions {
+            let done = match &action {
+                Action::PrepareImage(image) => {
+                    self.observed.apply(&action, self.clock.now_ms());
+                    self.prepare(image.clone());
+                    true
+                }
+                Action::Start { id, spec_hash, spec } => {
+                    self.runtime_ready && self.start(&action, id, (*spec_hash, spec))
+                }
+                Action::Stop { id, spec } => {
+                    self.runtime_ready && self.stop(&action, id, spec.as_deref())
+                }
+                Action::Remove { id } => {
+                    self.runtime_ready && {
+                        let result = self.runtime.remove(id);
+                        self.passed_on(&action, result)
+                    }
+                }
+            };
+            begun += usize::from(done);
+        }
+        begun
+    }
+
+    fn prepare(&mut self, image: ImageSource) {
+        let begun_ms = self.clock.now_ms();
+        let preparing = self.images.prepare(image.clone());
+        self.jobs.spawn(async move { Job::Prepared { image, result: preparing.await, begun_ms } });
+    }
+
+    fn start(
+        &mut self,
+        action: &Action,
+        id: &ContainerId,
+        (hash, spec): (SpecHash, &Arc<Spec>),
+    ) -> bool {
+        let Some(image) = self.prepared.get(&ImageKey::from(&spec.image)).cloned() else {
+            self.observed.unapply(&Action::PrepareImage(spec.image.clone()));
+            return true;
+        };
+        let request =
+            ContainerRequest { id: id.clone(), spec: spec.clone(), spec_hash: hash, image };
+        match self.runtime.start(&request) {
+            Err(error @ (RuntimeError::Unsupported { .. } | RuntimeError::Io { .. })) => {
+                self.observed.apply(action, self.clock.now_ms());
+                self.create_failed(id, &crate::start::chain(&error));
+                true
+            }
+            result => self.passed_on(action, result),
+        }
+    }
+
+    fn stop(&mut self, action: &Action, id: &ContainerId, spec: Option<&Spec>) -> bool {
+        let image = spec.and_then(|spec| self.prepared.get(&ImageKey::from(&spec.image)));
+        let asked = spec.and_then(|spec| spec.stop.signal);
+        let number = asked.unwrap_or_else(|| image_signal(image.map(Arc::as_ref)));
+        let grace_ms = spec.map_or(DEFAULT_GRACE_MS, |spec| spec.stop.grace_period_ms);
+        let result = self.runtime.stop(id, number, grace_ms);
+        self.passed_on(action, result)
+    }
+
+    fn passed_on(&mut self, action: &Action, result: Result<(), RuntimeError>) -> bool {
+        match result {
+            Ok(()) => {
+                self.observed.apply(action, self.clock.now_ms());
+                true
+            }
+            // A snapshot will follow, and everything is decided again.
+            Err(error) => {
+                tracing::warn!("{error}");
+                self.runtime_ready = false;
+                false
+            }
+        }
+    }
+
+    /// The runtime told something.
+    pub(super) fn runtime_event(&mut self, event: RuntimeEvent) {
+        let now_ms = self.clock.now_ms();
+        match event {
+            RuntimeEvent::Snapshot(states) => self.snapshot(&states),
+            RuntimeEvent::Started { id, .. } => {
+                self.observed.started(&id);
+                self.event_about(&id, EventKind::Started, "runs");
+            }
+            RuntimeEvent::CreateFailed { id, reason } => self.create_failed(&id, &reason),
+            RuntimeEvent::Exited { id, exit } => {
+                let live = self.observed.container(&id).filter(|c| c.is_live());
+                let stopping = live.map(|container| container.stopping);
+                self.observed.exited(&id, exit, now_ms);
+                if let Some(stopping) = stopping {
+                    self.tell_exit(&id, exit, stopping);
+                }
+            }
+            RuntimeEvent::Removed { id } => self.observed.removed(&id),
+            RuntimeEvent::KeeperLost { reason } => {
+                self.runtime_ready = false;
+                self.event(EventKind::Other, None, format!("the keeper was lost: {reason}"));
+            }
+        }
+    }
+
+    fn tell_exit(&mut self, id: &ContainerId, exit: Exit, stopping: bool) {
+        let how = self.observed.container(id).map(Container::how_it_ended).unwrap_or_default();
+        let kind = match (stopping, exit.out_of_memory) {
+            (true, _) => EventKind::Stopped,
+            (false, true) => EventKind::OutOfMemory,
+            (false, false) => EventKind::Exited,
+        };
+        let what = if stopping { "was stopped".to_owned() } else { how };
+        self.event_about(id, kind, &what);
+    }
+
+    fn create_failed(&mut self, id: &ContainerId, reason: &str) {
+        self.observed.create_failed(id, reason, self.clock.now_ms());
+        self.event_about(id, EventKind::CreateFailed, &format!("could not be made: {reason}"));
+    }
+
+    fn snapshot(&mut self, states: &[ContainerState]) {
+        let (now_ms, wall_ms) = (self.clock.now_ms(), self.clock.wall_ms());
+        for state in states {
+            let news = self.observed.container(&state.id).is_none();
+            if news && matches!(state.status, ContainerStatus::Running { .. }) {
+                self.event_about(&state.id, EventKind::Adopted, "was found running and goes on");
+            }
+        }
+        self.observed.snapshot(states, now_ms, wall_ms);
+        self.learn_specs();
+        self.runtime_ready = true;
+        if !std::mem::replace(&mut self.swept, true) {
+            self.sweep(states);
+        }
+    }
+
+    pub(super) fn learn_specs(&mut self) {
+        if let Some(current) = self.intake.current() {
+            self.observed.learn_specs(|hash| current.specs.get(hash).map(|kept| kept.spec.clone()));
+        }
+    }
+
+    /// Throws away writable layers whose containers died with an earlier boot.
+    fn sweep(&mut self, states: &[ContainerState]) {
+        let live: BTreeSet<String> = states.iter().map(|state| state.id.to_string()).collect();
+        let trash = set_aside(&self.paths.data, &live);
+        if trash.is_empty() {
+            return;
+        }
+        tracing::info!("throwing away {} leftover writable layers", trash.len());
+        self.jobs.spawn_blocking(move || {
+            for folder in trash {
+                if let Err(error) = std::fs::remove_dir_all(&folder) {
+                    tracing::warn!("remove leftover {}: {error}", folder.display());
+                }
+            }
+            Job::Swept
+        });
+    }
+
+    /// An image is there, or cannot be had.
+    pub(super) fn image_prepared(
+        &mut self,
+        image: &ImageSource,
+        result: Result<Arc<PreparedImage>, String>,
+        begun_ms: u64,
+    ) {
+        let now_ms = self.clock.now_ms();
+        match result {
+            Ok(prepared) => {
+                self.observed.image_ready(image);
+                self.prepared.insert(image.into(), prepared);
+                let took_ms = now_ms.saturating_sub(begun_ms);
+                if took_ms >= LONG_PREPARATION_MS {
+                    let seconds = took_ms / 1000;
+                    let message = format!("image {} is there after {seconds} s", image.reference);
+                    self.event(EventKind::Pulled, None, message);
+                }
+            }
+            Err(reason) => {
+                let known = matches!(self.observed.image(image),
+                    Some(ImageState::Preparing { trouble: Some(trouble) }) if trouble.reason == reason);
+                self.observed.image_failed(image, &reason, now_ms);
+                // The same trouble again is no news.
+                if !known {
+                    let message = format!("image {} cannot be had: {reason}", image.reference);
+                    self.event(EventKind::PullFailed, None, message);
+                }
+            }
+        }
+    }
+}
+
+/// The signal that the image asks for, SIGTERM if it asks for none.
+fn image_signal(image: Option<&PreparedImage>) -> i32 {
+    let config = image.and_then(|image| image.config.config().as_ref());
+    let name = config.and_then(|config| config.stop_signal().as_ref());
+    name.and_then(|name| signal::number(name)).unwrap_or(signal::SIGTERM)
+}
+
+/// Renames what no container uses, so that a new container of the same name finds its place empty at
+/// once, and returns what is to be deleted. Leftovers of an interrupted sweep are among it.
+fn set_aside(data: &Path, live: &BTreeSet<String>) -> Vec<PathBuf> {
+    let trash = data.join("trash");
+    let folders = |folder: &Path| {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).collect::<Vec<_>>()
+    };
+    for path in folders(&data.join("containers")) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        if live.contains(name) {
+            continue;
+        }
+        let aside = trash.join(name);
+        let moved = std::fs::create_dir_all(&trash)
+            .and_then(|()| if aside.exists() { std::fs::remove_dir_all(&aside) } else { Ok(()) })
+            .and_then(|()| std::fs::rename(&path, &aside));
+        if let Err(error) = moved {
+            tracing::warn!("set leftover {} aside: {error}", path.display());
+        }
+    }
+    folders(&trash)
+}

@@ -1,0 +1,210 @@
+//! Hearing: what comes from the link, and the ends of jobs.
+
+use bytes::Bytes;
+use limpet_protocol::call::CallIn;
+use limpet_protocol::codec;
+use limpet_protocol::event::{Cursor, EventKind};
+use limpet_protocol::id::SessionId;
+use limpet_protocol::topic::{Topic, agent_filters};
+use tokio::task::JoinError;
+
+use super::{ControlLoop, Images, Job, wanted_of};
+use crate::calls::{Answer, Heard};
+use crate::ledger::intake::Effect;
+use crate::ledger::{Accepted, LedgerError};
+use crate::link::LinkEvent;
+use crate::runtime::Runtime;
+
+/// How long after connecting the agent asks for an assignment that did not come by itself, and for
+/// specs that it still misses; doubled with every time it asks.
+pub(super) const FIRST_ASK_MS: u64 = 2_000;
+/// How long until an assignment that could not be written is tried again.
+const STORE_AGAIN_MS: u64 = 5_000;
+
+/// The connection, as the loop knows it.
+#[derive(Debug, Default)]
+pub(super) struct LinkState {
+    pub(super) connected: bool,
+    pub(super) session: u64,
+    /// Presence is still to be said on this connection.
+    pub(super) presence_due: bool,
+    /// Filters are still to be subscribed on this connection.
+    pub(super) filters_due: bool,
+    /// An assignment came on this connection, or one was asked for.
+    pub(super) want_settled: bool,
+    /// When to ask for what is missing, and how long to wait after that.
+    pub(super) ask_at_ms: Option<u64>,
+    pub(super) ask_pause_ms: u64,
+    /// A loss was told: one line a loss, not one a try.
+    told_lost: bool,
+}
+
+impl<R: Runtime, I: Images> ControlLoop<R, I> {
+    /// The link told something.
+    pub(super) fn link_event(&mut self, event: LinkEvent) {
+        match event {
+            LinkEvent::Connected { session } => {
+                tracing::info!("connected to the broker as {}", self.node);
+                self.link_state = LinkState {
+                    connected: true,
+                    session,
+                    presence_due: true,
+                    filters_due: true,
+                    ask_at_ms: Some(self.clock.now_ms().saturating_add(FIRST_ASK_MS)),
+                    ask_pause_ms: FIRST_ASK_MS,
+                    ..LinkState::default()
+                };
+                self.reporter.repeat();
+                self.events.repeat();
+            }
+            LinkEvent::Lost { reason } => {
+                let told = self.link_state.told_lost;
+                if told {
+                    tracing::debug!("no connection to the broker: {reason}");
+                } else {
+                    tracing::warn!("no connection to the broker: {reason}; workloads go on");
+                }
+                self.link_state = LinkState { told_lost: true, ..LinkState::default() };
+                self.calls.end_all();
+            }
+            LinkEvent::Message { topic, payload } => self.message(topic, &payload),
+            LinkEvent::Refused { filters } => {
+                tracing::warn!("the broker does not let this node listen: {}", filters.join(", "));
+            }
+        }
+    }
+
+    /// Subscribes what the node always listens to and the specs that it waits for.
+    pub(super) fn listen(&mut self) {
+        let mut filters = agent_filters(&self.node).to_vec();
+        let missing = self.intake.missing();
+        filters.extend(missing.iter().map(|hash| Topic::Spec(*hash).to_string()));
+        self.link_state.filters_due = self.link.subscribe(filters).is_err();
+    }
+
+    fn message(&mut self, topic: Topic, payload: &Bytes) {
+        match topic {
+            Topic::Want(node) if node == self.node => {
+                self.link_state.want_settled = true;
+                // A retained message that was deleted comes as an empty one: it changes nothing.
+                if !payload.is_empty() {
+                    let effects = self.intake.want(payload);
+                    self.take_in(effects);
+                }
+            }
+            Topic::Spec(hash) if !payload.is_empty() => {
+                let effects = self.intake.spec(&hash, payload);
+                self.take_in(effects);
+            }
+            Topic::Ack(node) if node == self.node => match codec::decode::<Cursor>(payload) {
+                Ok(cursor) => self.events.acknowledged(cursor),
+                Err(error) => tracing::warn!("an acknowledgement cannot be read: {error}"),
+            },
+            Topic::CallIn(node, session) if node == self.node => self.call(&session, payload),
+            // The controller's presence says nothing that the agent acts on.
+            _ => {}
+        }
+    }
+
+    pub(super) fn take_in(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Refused { message } => {
+                    self.event(EventKind::AssignmentRefused, None, message);
+                }
+                Effect::Listen(hashes) => {
+                    let filters = hashes.iter().map(|hash| Topic::Spec(*hash).to_string());
+                    // With no room now everything is subscribed again later.
+                    let refused = self.link.subscribe(filters.collect()).is_err();
+                    self.link_state.filters_due |= refused;
+                    self.link_state.ask_pause_ms = FIRST_ASK_MS;
+                    self.link_state.ask_at_ms =
+                        Some(self.clock.now_ms().saturating_add(FIRST_ASK_MS));
+                }
+                Effect::Ignore(hash) => {
+                    if self.link.unsubscribe(&Topic::Spec(hash)).is_err() {
+                        tracing::debug!("spec {hash} is listened for until the next connection");
+                    }
+                }
+                Effect::Store(accepted) => self.store(*accepted),
+            }
+        }
+    }
+
+    fn store(&mut self, accepted: Accepted) {
+        let ledger = self.ledger.clone();
+        self.jobs.spawn_blocking(move || {
+            let result = ledger.store(&accepted);
+            Job::Stored { accepted: Box::new(accepted), result }
+        });
+    }
+
+    fn stored(&mut self, accepted: Accepted, result: Result<(), LedgerError>) {
+        if let Err(error) = result {
+            let message = format!(
+                "an assignment cannot be kept and is not taken over: {}",
+                crate::start::chain(&error)
+            );
+            tracing::error!("{message}");
+            if self.store_again_ms.is_none() {
+                self.event(EventKind::AssignmentRefused, None, message);
+            }
+            self.intake.not_stored(accepted);
+            self.store_again_ms = Some(self.clock.now_ms().saturating_add(STORE_AGAIN_MS));
+            return;
+        }
+        self.store_again_ms = None;
+        let generation = accepted.assignment.generation;
+        let instances = wanted_of(&accepted);
+        let message = format!(
+            "assignment {}.{} with {} instances",
+            generation.epoch,
+            generation.number,
+            instances.len()
+        );
+        self.event(EventKind::AssignmentAccepted, None, message);
+        if self.ending_at_ms.is_none() {
+            self.wanted = instances;
+        }
+        let effects = self.intake.stored(accepted);
+        self.learn_specs();
+        self.take_in(effects);
+    }
+
+    fn call(&mut self, session: &SessionId, payload: &Bytes) {
+        let message = match codec::decode::<CallIn>(payload) {
+            Ok(message) => message,
+            Err(error) => {
+                tracing::warn!("a call cannot be read: {error}");
+                return;
+            }
+        };
+        let observed = &self.observed;
+        match self.calls.hear(session, message, |instance| observed.newest(instance)) {
+            Heard::Done => {}
+            Heard::Answer(message) => self.answer(Answer { session: session.clone(), message }),
+            Heard::Run(call) => {
+                let (paths, answers) = (self.paths.clone(), self.answers.0.clone());
+                self.jobs.spawn(async move {
+                    let session = call.session().clone();
+                    call.run(paths, answers).await;
+                    Job::CallEnded(session)
+                });
+            }
+        }
+    }
+
+    /// A job ended.
+    pub(super) fn job_ended(&mut self, job: Result<Job, JoinError>) {
+        match job {
+            Ok(Job::Prepared { image, result, begun_ms }) => {
+                self.image_prepared(&image, result, begun_ms);
+            }
+            Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
+            Ok(Job::CallEnded(session)) => self.calls.ended(&session),
+            Ok(Job::Swept) => {}
+            Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),
+            Err(error) => tracing::error!("a task of the agent failed: {error}"),
+        }
+    }
+}

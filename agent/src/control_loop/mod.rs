@@ -1,0 +1,283 @@
+//! The one loop of the agent.
+//!
+//! In: events of the runtime, of the link, ends of jobs, the time. Out: actions on the runtime,
+//! messages on the link. All state belongs to the loop; nothing is locked. Tasks are spawned here
+//! and nowhere else.
+//!
+//! | arm | why it may be cancelled |
+//! |---|---|
+//! | told to end | a signal stays pending |
+//! | runtime event | [`Runtime::next_event`] says so |
+//! | link event | a channel |
+//! | job ended | [`JoinSet::join_next`] says so |
+//! | answer of a call | a channel |
+//! | time | computed anew in every turn |
+
+mod clock;
+mod doing;
+mod hearing;
+mod images;
+mod memory;
+mod telling;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use limpet_protocol::id::{InstanceId, SessionId};
+use limpet_protocol::message::NodeFacts;
+use limpet_protocol::spec::ImageSource;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::calls::{ANSWER_QUEUE, Answer, Calls};
+use crate::image::PreparedImage;
+use crate::ledger::intake::Intake;
+use crate::ledger::{Accepted, Ledger, LedgerError, Loaded};
+use crate::link::{Link, LinkTask};
+use crate::reconcile::{ImageKey, Observed, Wanted, WantedInstance, reconcile};
+use crate::report::Reporter;
+use crate::report::events::EventQueue;
+use crate::runtime::{Runtime, RuntimePaths};
+
+pub use clock::Clock;
+pub use images::{Images, StoreImages};
+pub use memory::Memory;
+
+/// Decisions in one turn of the loop. The next turn goes on; in between everybody else is heard.
+const ROUNDS_PER_TURN: usize = 8;
+/// Room that answers of calls leave in the link's queue for everything else.
+const ROOM_KEPT: usize = 32;
+/// How long the containers may take to end when they are to end with the agent, on top of the
+/// longest grace period.
+const STOP_MARGIN_MS: u64 = 5_000;
+/// How long the last words on the link may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// What the loop is made of.
+#[derive(Debug)]
+pub struct Parts<R, I> {
+    /// Containers.
+    pub runtime: R,
+    /// Images.
+    pub images: I,
+    /// The connection, both of its ends.
+    pub link: (Link, LinkTask),
+    /// Assignments on disk, and what was found there.
+    pub ledger: (Ledger, Loaded),
+    /// What an earlier run of the agent in this boot left.
+    pub memory: Memory,
+    /// Where the runtime keeps its files.
+    pub paths: RuntimePaths,
+    /// What the node is.
+    pub facts: NodeFacts,
+    /// Which node it is.
+    pub node: limpet_protocol::id::NodeId,
+    /// Which boot this is.
+    pub boot: u64,
+    /// Whether the containers end with the agent.
+    pub stop_on_exit: bool,
+}
+
+/// The end of something that was done beside the loop.
+#[derive(Debug)]
+enum Job {
+    Prepared { image: ImageSource, result: Result<Arc<PreparedImage>, String>, begun_ms: u64 },
+    Stored { accepted: Box<Accepted>, result: Result<(), LedgerError> },
+    CallEnded(SessionId),
+    Swept,
+    LinkEnded,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct ControlLoop<R, I> {
+    runtime: R,
+    images: I,
+    link: Link,
+    ledger: Ledger,
+    intake: Intake,
+    wanted: Wanted,
+    observed: Observed,
+    prepared: BTreeMap<ImageKey, Arc<PreparedImage>>,
+    reporter: Reporter,
+    events: EventQueue,
+    calls: Calls,
+    answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
+    jobs: JoinSet<Job>,
+    memory: Memory,
+    paths: RuntimePaths,
+    facts: NodeFacts,
+    node: limpet_protocol::id::NodeId,
+    boot: u64,
+    clock: Clock,
+    /// Whether the runtime has told what there is, so that it may be asked for more.
+    runtime_ready: bool,
+    /// Whether what dead containers left on disk was looked for.
+    swept: bool,
+    link_state: hearing::LinkState,
+    stop_on_exit: bool,
+    /// When the agent ends at the latest, once it was told to.
+    ending_at_ms: Option<u64>,
+    /// When an assignment that could not be written is tried again.
+    store_again_ms: Option<u64>,
+}
+
+impl<R: Runtime, I: Images> ControlLoop<R, I> {
+    /// A loop that has not begun.
+    #[must_use]
+    pub fn new(parts: Parts<R, I>) -> Self {
+        let Parts { ledger: (ledger, loaded), link: (link, link_task), memory, .. } = parts;
+        let clock = Clock::start();
+        let mut jobs = JoinSet::new();
+        jobs.spawn(async move {
+            link_task.run().await;
+            Job::LinkEnded
+        });
+        let mut events = EventQueue::new(parts.boot, memory.last_event());
+        let observed = Observed::new(memory.attempts().clone());
+        let wanted = loaded.accepted.as_ref().map(wanted_of).unwrap_or_default();
+        telling::started(&mut events, &loaded, &clock);
+        Self {
+            runtime: parts.runtime,
+            images: parts.images,
+            link,
+            intake: Intake::new(ledger.clone(), loaded.accepted),
+            ledger,
+            wanted,
+            observed,
+            prepared: BTreeMap::new(),
+            // Reports are numbered from the uptime on: greater than those of any earlier run.
+            reporter: Reporter::new(parts.boot, crate::link::uptime_centiseconds()),
+            events,
+            calls: Calls::default(),
+            answers: mpsc::channel(ANSWER_QUEUE),
+            jobs,
+            memory,
+            paths: parts.paths,
+            facts: parts.facts,
+            node: parts.node,
+            boot: parts.boot,
+            clock,
+            runtime_ready: false,
+            swept: false,
+            link_state: hearing::LinkState::default(),
+            stop_on_exit: parts.stop_on_exit,
+            ending_at_ms: None,
+            store_again_ms: None,
+        }
+    }
+
+    /// Runs until it is told to end: once, and twice where nothing shall be waited for. Gives the
+    /// runtime back.
+    pub async fn run(mut self, mut told_to_end: mpsc::Receiver<()>) -> R {
+        loop {
+            let wake_at_ms = self.turn();
+            if self.has_ended() {
+                break;
+            }
+            let sleep = self.clock.sleep_until(wake_at_ms);
+            let room = self.link.room() > ROOM_KEPT;
+            tokio::select! {
+                biased;
+                Some(()) = told_to_end.recv() => if self.told_to_end() { break },
+                event = self.runtime.next_event() => self.runtime_event(event),
+                event = self.link.next_event() => self.link_event(event),
+                Some(job) = self.jobs.join_next() => self.job_ended(job),
+                Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
+                () = sleep => {}
+            }
+        }
+        self.farewell().await;
+        self.runtime
+    }
+
+    /// Decides and does until there is nothing to do, and tells what changed. Returns when to be
+    /// called again at the latest.
+    fn turn(&mut self) -> Option<u64> {
+        self.observed.forget(&self.wanted);
+        let observed = &self.observed;
+        self.prepared.retain(|key, _| observed.knows_image(key));
+        let mut decision = reconcile(&self.wanted, &self.observed, self.clock.now_ms());
+        for _ in 0..ROUNDS_PER_TURN {
+            let actions = std::mem::take(&mut decision.actions);
+            if self.perform(actions) == 0 {
+                break;
+            }
+            decision = reconcile(&self.wanted, &self.observed, self.clock.now_ms());
+        }
+        // Without the runtime only what does not need it is awaited.
+        let mut wake = if self.runtime_ready { decision.wake_at_ms } else { None };
+        let generation = self.intake.current().map(|current| current.assignment.generation);
+        if self.runtime_ready {
+            self.reporter.update(generation, decision.statuses, self.clock.wall_ms());
+        }
+        let observed = &self.observed;
+        self.calls.follow(|instance| observed.newest(instance));
+        for due in [self.tell(), self.ask(), self.store_again(), self.ending_at_ms] {
+            wake = [wake, due].into_iter().flatten().min();
+        }
+        self.memory.keep(self.observed.attempts(), self.events.last());
+        wake
+    }
+
+    /// Whether there is nothing to wait for any more. The first word ends the agent at once unless
+    /// its containers are to end with it.
+    fn told_to_end(&mut self) -> bool {
+        let again = self.ending_at_ms.is_some();
+        if again || !self.stop_on_exit {
+            return true;
+        }
+        let grace = |want: &WantedInstance| want.spec.stop.grace_period_ms;
+        let longest = self.wanted.values().map(grace).max().unwrap_or(0);
+        let margin = longest.saturating_add(STOP_MARGIN_MS);
+        self.ending_at_ms = Some(self.clock.now_ms().saturating_add(margin));
+        tracing::info!("stopping all containers");
+        self.wanted.clear();
+        false
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ending_at_ms.is_some_and(|latest| {
+            self.clock.now_ms() >= latest || (self.runtime_ready && self.observed.is_empty())
+        })
+    }
+
+    /// Says on the link that the node goes away, as far as that can be said soon.
+    async fn farewell(&mut self) {
+        self.say_goodbye();
+        let jobs = &mut self.jobs;
+        let link_ended = async {
+            while let Some(job) = jobs.join_next().await {
+                if matches!(job, Ok(Job::LinkEnded)) {
+                    return;
+                }
+            }
+        };
+        if tokio::time::timeout(FAREWELL, link_ended).await.is_err() {
+            tracing::debug!("the broker did not take the last words");
+        }
+        self.jobs.shutdown().await;
+    }
+}
+
+/// What an assignment wants of this node.
+fn wanted_of(accepted: &Accepted) -> Wanted {
+    let mut wanted = Wanted::new();
+    for service in &accepted.assignment.services {
+        let Some(kept) = accepted.specs.get(&service.spec) else { continue };
+        for slot in &service.slots {
+            let instance = InstanceId {
+                application: service.application.clone(),
+                service: service.service.clone(),
+                slot: *slot,
+            };
+            let want = WantedInstance { spec_hash: service.spec, spec: kept.spec.clone() };
+            wanted.insert(instance, want);
+        }
+    }
+    wanted
+}
+
+#[cfg(test)]
+mod tests;
