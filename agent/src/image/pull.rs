@@ -92,12 +92,11 @@ impl Pull<'_> {
         manifest: &Manifest,
         diff_ids: Vec<Digest>,
     ) -> Result<(), ImageError> {
+        // Gathered first: a closure over borrowed layers inside the stream is not `Send`.
         let layers = manifest.layers.iter().zip(diff_ids);
-        futures_util::stream::iter(layers)
-            .map(|(layer, diff_id)| self.layer(registry, layer, diff_id))
-            .buffer_unordered(LAYERS_ASKED)
-            .try_collect()
-            .await
+        let layers: Vec<_> =
+            layers.map(|(layer, diff_id)| self.layer(registry, layer, diff_id)).collect();
+        futures_util::stream::iter(layers).buffer_unordered(LAYERS_ASKED).try_collect().await
     }
 
     async fn layer(
