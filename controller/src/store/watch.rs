@@ -47,6 +47,29 @@ impl Watch {
         }
     }
 
+    /// All changes of the next revision that has some, when there is one. May be dropped and
+    /// called again at any time.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub async fn next_revision(&mut self) -> Result<Vec<Change>, WatchError> {
+        let mut changes = vec![self.next().await?];
+        // A revision is read whole, so the rest of it is here.
+        let revision = changes[0].revision;
+        while self.read.front().is_some_and(|change| change.revision == revision) {
+            changes.extend(self.read.pop_front());
+        }
+        Ok(changes)
+    }
+
+    /// Whether this watch can go on, without waiting.
+    ///
+    /// # Errors
+    /// As [`Watch::next`].
+    pub fn check(&mut self) -> Result<(), WatchError> {
+        if self.read.is_empty() && self.store.revision() > self.after { self.fill() } else { Ok(()) }
+    }
+
     fn fill(&mut self) -> Result<(), WatchError> {
         let database = &self.store.shared.database;
         let slice = reading::log(database, self.after, BATCH).map_err(|error: StoreError| {

@@ -1,0 +1,129 @@
+//! Chunks of a container's output become lines of text. Deciding code: chunks in, lines out.
+
+use limpet_protocol::call::{CallOut, Stream};
+
+use super::types::LogLine;
+
+/// What is known of a call's output so far.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// The sequence number of the next chunk.
+    next: u64,
+    /// Bytes at the end of each stream's last chunk that begin a character.
+    rest: [Vec<u8>; 2],
+    ended: bool,
+}
+
+impl Lines {
+    /// The lines of one answer.
+    pub(super) fn take(&mut self, answer: CallOut) -> Vec<LogLine> {
+        match answer {
+            CallOut::Chunk { sequence, stream, data } => self.chunk(sequence, stream, data),
+            CallOut::End { error } => {
+                self.ended = true;
+                let mut lines: Vec<LogLine> =
+                    [Stream::Stdout, Stream::Stderr].into_iter().flat_map(|s| self.flush(s)).collect();
+                lines.extend(error.map(|text| failure(&text)));
+                lines
+            }
+        }
+    }
+
+    /// Whether nothing more will come.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    fn chunk(&mut self, sequence: u64, stream: Stream, data: Vec<u8>) -> Vec<LogLine> {
+        let mut lines = Vec::new();
+        if sequence < self.next {
+            // Delivered twice, which QoS 1 allows.
+            return lines;
+        }
+        if sequence > self.next {
+            lines.push(failure("some output was lost on the way"));
+        }
+        self.next = sequence.saturating_add(1);
+        let rest = &mut self.rest[index(stream)];
+        let mut bytes = std::mem::take(rest);
+        bytes.extend_from_slice(&data);
+        *rest = bytes.split_off(whole(&bytes));
+        let parts = bytes.split_inclusive(|byte| *byte == b'\n');
+        lines.extend(parts.map(|part| line(name(stream), part)));
+        lines
+    }
+
+    fn flush(&mut self, stream: Stream) -> Option<LogLine> {
+        let rest = std::mem::take(&mut self.rest[index(stream)]);
+        (!rest.is_empty()).then(|| line(name(stream), &rest))
+    }
+}
+
+/// The line that says why the output ends before its time.
+pub(super) fn failure(text: &str) -> LogLine {
+    LogLine { stream: "error".to_owned(), text: text.to_owned() }
+}
+
+/// How many of the bytes are there without a character that is cut off at the end.
+fn whole(bytes: &[u8]) -> usize {
+    let tail = bytes.len().saturating_sub(3);
+    for at in (tail..bytes.len()).rev() {
+        let length = match bytes[at] {
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xf7 => 4,
+            0x80..=0xbf => continue,
+            _ => 1,
+        };
+        return if at + length > bytes.len() { at } else { bytes.len() };
+    }
+    bytes.len()
+}
+
+fn line(stream: &str, bytes: &[u8]) -> LogLine {
+    LogLine { stream: stream.to_owned(), text: String::from_utf8_lossy(bytes).into_owned() }
+}
+
+const fn index(stream: Stream) -> usize {
+    match stream {
+        Stream::Stdout => 0,
+        Stream::Stderr => 1,
+    }
+}
+
+const fn name(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chunk(sequence: u64, data: &[u8]) -> CallOut {
+        CallOut::Chunk { sequence, stream: Stream::Stdout, data: data.to_vec() }
+    }
+
+    fn texts(lines: Vec<LogLine>) -> Vec<String> {
+        lines.into_iter().map(|line| format!("{}:{}", line.stream, line.text)).collect()
+    }
+
+    #[test]
+    fn chunks_become_lines_and_characters_stay_whole() {
+        let mut lines = Lines::default();
+        let euro = "€".as_bytes();
+        let first = [b"a\nb\xff", &euro[..2]].concat();
+        assert_eq!(texts(lines.take(chunk(0, &first))), ["stdout:a\n", "stdout:b\u{fffd}"]);
+        assert_eq!(texts(lines.take(chunk(0, b"again"))), [""; 0]);
+        assert_eq!(texts(lines.take(chunk(1, &[&euro[2..], b"\n"].concat()))), ["stdout:€\n"]);
+        assert_eq!(
+            texts(lines.take(chunk(3, &[b'x', 0xf0]))),
+            ["error:some output was lost on the way", "stdout:x"]
+        );
+        let end = CallOut::End { error: Some("gone".to_owned()) };
+        assert_eq!(texts(lines.take(end)), ["stdout:\u{fffd}", "error:gone"]);
+        assert!(lines.ended());
+    }
+}
