@@ -11,5 +11,9 @@ pub mod control_loop;
 pub mod dispatch;
 pub mod observe;
 pub mod plan;
+pub mod process;
+pub mod run;
 pub mod store;
 mod world;
+
+pub use run::{Ready, RunError, run};

@@ -41,9 +41,7 @@ pub(super) struct ApplyQuery {
     get, path = "/v1/applications",
     responses((status = 200, description = "All applications", body = List<ApplicationView>), Errors)
 )]
-pub(super) async fn list(
-    State(api): State<Api>,
-) -> Result<Json<List<ApplicationView>>, ApiError> {
+pub(super) async fn list(State(api): State<Api>) -> Result<Json<List<ApplicationView>>, ApiError> {
     let view = Arc::clone(&api.control.view.borrow());
     let services = by_application(&view);
     let (revision, entries) = api.store.list(Kind::Application)?;
@@ -132,7 +130,8 @@ async fn try_apply(
     if let Some(expected) = if_revision
         && expected != found.unwrap_or_default().0
     {
-        let found = found.map_or("is not there".to_owned(), |at| format!("is at revision {}", at.0));
+        let found =
+            found.map_or("is not there".to_owned(), |at| format!("is at revision {}", at.0));
         let message = format!("application {name} {found}, not at revision {expected}");
         return Err(ApiError::conflict(message).into());
     }

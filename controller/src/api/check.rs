@@ -15,14 +15,19 @@ const MAX_SPREAD: usize = 8;
 /// The first thing that is wrong.
 pub(super) fn check(application: &Application, name: &str) -> Result<(), String> {
     if application.name.as_str() != name {
-        return Err(format!("name: is {:?}, but the path says {name:?}", application.name.as_str()));
+        return Err(format!(
+            "name: is {:?}, but the path says {name:?}",
+            application.name.as_str()
+        ));
     }
     let count = application.services.len();
     if count == 0 {
         return Err("services: there are none; to remove the application use DELETE".to_owned());
     }
     if count > MAX_SERVICES_PER_APPLICATION {
-        return Err(format!("services: {count} are too many, at most {MAX_SERVICES_PER_APPLICATION}"));
+        return Err(format!(
+            "services: {count} are too many, at most {MAX_SERVICES_PER_APPLICATION}"
+        ));
     }
     for (name, service) in &application.services {
         check_service(application, name, service)
@@ -52,7 +57,10 @@ fn check_service(
     if let Mode::Replicated { replicas } = service.mode
         && replicas > MAX_REPLICAS
     {
-        return Err(("mode.replicated.replicas", format!("{replicas} are too many, at most {MAX_REPLICAS}")));
+        return Err((
+            "mode.replicated.replicas",
+            format!("{replicas} are too many, at most {MAX_REPLICAS}"),
+        ));
     }
     codec::encode_within(spec, MAX_SPEC_BYTES)
         .map_err(|error| ("spec", format!("is too large: {error}")))?;

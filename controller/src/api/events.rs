@@ -17,12 +17,12 @@ use super::body::Params;
 use super::error::{ApiError, Errors};
 use super::types::{EventView, List};
 use crate::store::records::EventRecord;
-use crate::store::{EVENTS_KEPT, Store};
+use crate::store::Store;
 
 /// Events that a stream reads at once.
 const BATCH: usize = 100;
-/// Events of one list: all that are kept, with what is kept beyond that between two cuts.
-const MAX_LISTED: usize = 2 * EVENTS_KEPT as usize;
+/// Events of one list: more than [`crate::store::EVENTS_KEPT`].
+const MAX_LISTED: usize = 20_000;
 
 /// Which events.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]

@@ -52,7 +52,10 @@ pub(super) async fn load(
     body: Body,
 ) -> Result<(StatusCode, Json<List<ImageView>>), ApiError> {
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
-    if announced.and_then(|length| length.parse().ok()).is_some_and(|length: u64| length > MAX_ARCHIVE_BYTES) {
+    if announced
+        .and_then(|length| length.parse().ok())
+        .is_some_and(|length: u64| length > MAX_ARCHIVE_BYTES)
+    {
         return Err(too_large());
     }
     let _permit = api.uploads.try_acquire().map_err(|_| {

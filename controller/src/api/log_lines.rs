@@ -21,8 +21,10 @@ impl Lines {
             CallOut::Chunk { sequence, stream, data } => self.chunk(sequence, stream, data),
             CallOut::End { error } => {
                 self.ended = true;
-                let mut lines: Vec<LogLine> =
-                    [Stream::Stdout, Stream::Stderr].into_iter().flat_map(|s| self.flush(s)).collect();
+                let mut lines: Vec<LogLine> = [Stream::Stdout, Stream::Stderr]
+                    .into_iter()
+                    .flat_map(|s| self.flush(s))
+                    .collect();
                 lines.extend(error.map(|text| failure(&text)));
                 lines
             }

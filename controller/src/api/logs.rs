@@ -61,12 +61,8 @@ pub(super) async fn logs(
 ) -> Result<Response, ApiError> {
     let view = Arc::clone(&api.control.view.borrow());
     let (instance, node) = locate(&view, &name)?;
-    let first = CallIn::Logs {
-        instance,
-        tail: query.tail,
-        follow: query.follow,
-        credit: CALL_WINDOW,
-    };
+    let first =
+        CallIn::Logs { instance, tail: query.tail, follow: query.follow, credit: CALL_WINDOW };
     let call = Call::open(&api, node, first, query.follow).await?;
     let stop = api.shutdown.cancelled_owned();
     let body = Body::from_stream(call.lines().take_until(stop));
@@ -82,7 +78,8 @@ fn locate(view: &View, name: &str) -> Result<(InstanceId, NodeId), ApiError> {
         return Err(ApiError::unavailable(format!("{name} has no node yet: {reason}")));
     };
     if !is_ready(view, node) {
-        let message = format!("node {node} cannot be reached, so the output of {name} cannot be read now");
+        let message =
+            format!("node {node} cannot be reached, so the output of {name} cannot be read now");
         return Err(ApiError::unavailable(message));
     }
     let node = node.parse().map_err(|_| missing())?;
@@ -123,8 +120,7 @@ impl Call {
         let (more, more_out) = mpsc::channel(usize::from(CALL_WINDOW));
         let (opened, is_opened) = oneshot::channel();
         let name = node.clone();
-        let request =
-            Request::Call { node, first, answers: answers_in, more: more_out, opened };
+        let request = Request::Call { node, first, answers: answers_in, more: more_out, opened };
         let busy = || ApiError::unavailable("the controller is busy: try again");
         let send = async {
             api.control.requests.send(request).await.map_err(|_| busy())?;

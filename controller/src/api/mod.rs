@@ -92,7 +92,6 @@ impl Api {
     }
 
     /// All routes, with their doors.
-    #[must_use]
     pub fn router(self) -> Router {
         let (router, document) = described().split_for_parts();
         // A document of ours always has a JSON form; without one the route says nothing.

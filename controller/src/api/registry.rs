@@ -35,7 +35,9 @@ pub(super) async fn pull(
     let answer = match What::of(&path) {
         Some(What::Manifest { name, reference }) => manifest(&api, name, reference).await,
         Some(What::Blob { digest }) => blob(&api, digest, &headers).await,
-        None => Err(ApiError::not_found("images are pulled here: /v2/NAME/manifests/REFERENCE and /v2/NAME/blobs/DIGEST")),
+        None => Err(ApiError::not_found(
+            "images are pulled here: /v2/NAME/manifests/REFERENCE and /v2/NAME/blobs/DIGEST",
+        )),
     };
     answer.unwrap_or_else(|error| error_response(&error))
 }
@@ -83,8 +85,9 @@ async fn manifest(api: &Api, name: &str, reference: &str) -> Result<Response, Ap
     let found = tokio::task::spawn_blocking(move || images.manifest(&key)).await;
     let found = found.map_err(|error| ApiError::internal(&error))?;
     let found = found.map_err(|error| ApiError::internal(&error))?;
-    let (media_type, bytes) = found
-        .ok_or_else(|| ApiError::not_found(format!("manifest {reference} of {name} is not here")))?;
+    let (media_type, bytes) = found.ok_or_else(|| {
+        ApiError::not_found(format!("manifest {reference} of {name} is not here"))
+    })?;
     let digest = Digest::of(&bytes).to_string();
     let headers = [
         (header::CONTENT_TYPE.as_str(), media_type),
@@ -105,7 +108,8 @@ async fn blob(api: &Api, digest: &str, headers: &HeaderMap) -> Result<Response, 
         Range::Part { first, count } => (StatusCode::PARTIAL_CONTENT, first, count),
         Range::Beyond => {
             let range = [(header::CONTENT_RANGE, format!("bytes */{size}"))];
-            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range, Json(json!({ "errors": [] }))).into_response());
+            return Ok((StatusCode::RANGE_NOT_SATISFIABLE, range, Json(json!({ "errors": [] })))
+                .into_response());
         }
     };
     let mut file = tokio::fs::File::from_std(file);
@@ -120,7 +124,8 @@ async fn blob(api: &Api, digest: &str, headers: &HeaderMap) -> Result<Response, 
         headers.insert(CONTENT_DIGEST, digest);
     }
     if status == StatusCode::PARTIAL_CONTENT
-        && let Ok(range) = HeaderValue::from_str(&format!("bytes {first}-{}/{size}", first + count - 1))
+        && let Ok(range) =
+            HeaderValue::from_str(&format!("bytes {first}-{}/{size}", first + count - 1))
     {
         headers.insert(header::CONTENT_RANGE, range);
     }
@@ -131,7 +136,10 @@ async fn blob(api: &Api, digest: &str, headers: &HeaderMap) -> Result<Response, 
 enum Range {
     Whole,
     /// `count` is 1 at least.
-    Part { first: u64, count: u64 },
+    Part {
+        first: u64,
+        count: u64,
+    },
     Beyond,
 }
 

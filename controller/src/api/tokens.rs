@@ -78,7 +78,8 @@ pub(super) async fn remove(
     if id.len() < TOKEN_ID_DIGITS {
         return Err(missing());
     }
-    let (hash, record) = tokens.iter().find(|(hash, _)| hash.starts_with(&id)).ok_or_else(missing)?;
+    let (hash, record) =
+        tokens.iter().find(|(hash, _)| hash.starts_with(&id)).ok_or_else(missing)?;
     let admins = tokens.iter().filter(|(_, other)| other.purpose == TokenPurpose::Admin).count();
     if record.purpose == TokenPurpose::Admin && admins == 1 {
         let message = "this is the last admin token: make another one before you end it";

@@ -67,7 +67,11 @@ impl Watch {
     /// # Errors
     /// As [`Watch::next`].
     pub fn check(&mut self) -> Result<(), WatchError> {
-        if self.read.is_empty() && self.store.revision() > self.after { self.fill() } else { Ok(()) }
+        if self.read.is_empty() && self.store.revision() > self.after {
+            self.fill()
+        } else {
+            Ok(())
+        }
     }
 
     fn fill(&mut self) -> Result<(), WatchError> {
