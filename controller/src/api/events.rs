@@ -16,8 +16,8 @@ use super::Api;
 use super::body::Params;
 use super::error::{ApiError, Errors};
 use super::types::{EventView, List};
-use crate::store::records::EventRecord;
 use crate::store::Store;
+use crate::store::records::EventRecord;
 
 /// Events that a stream reads at once.
 const BATCH: usize = 100;

@@ -22,6 +22,8 @@ pub const DEFAULT_API_LISTEN: &str = "127.0.0.1:7600";
 pub const DEFAULT_MQTT_LISTEN: &str = "127.0.0.1:1883";
 /// How long a node may be away before its work is given to others.
 pub const DEFAULT_LOST_AFTER: Duration = Duration::from_secs(30);
+/// What is logged: the broker library speaks of every client at `info`.
+pub const DEFAULT_LOG: &str = "info,mqtt5=warn";
 /// A shorter time would take every hiccup of a radio link for the loss of a node.
 const SHORTEST_LOST_AFTER: Duration = Duration::from_millis(500);
 /// A configuration file is a page of text; more is a mistake.
@@ -68,7 +70,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "LIMPET_CONTROLLER_LOST_AFTER", value_name = "DURATION", value_parser = parse_duration)]
     pub lost_after: Option<Duration>,
     /// What is logged: error, warn, info, debug, trace, or a filter as limpet_controller=debug,info
-    /// [default: info]
+    /// [default: info,mqtt5=warn]
     #[arg(long, env = "LIMPET_CONTROLLER_LOG", value_name = "FILTER")]
     pub log: Option<String>,
     /// How log lines look: text for people, json for machines [default: text]
@@ -227,7 +229,7 @@ impl ControllerArgs {
             broker,
             image_host: self.image_host.or(file.image_host),
             lost_after: self.lost_after.or(file.lost_after).unwrap_or(DEFAULT_LOST_AFTER),
-            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         };
         config.check()
