@@ -12,6 +12,11 @@ mod outbox;
 pub mod settle;
 pub mod want;
 
+#[cfg(test)]
+pub(crate) mod fake_agent;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;

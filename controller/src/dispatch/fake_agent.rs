@@ -1,0 +1,305 @@
+//! An agent without containers, for tests: real MQTT, real joining, real checks of what it gets;
+//! every instance that it is given "runs" at once.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use limpet_protocol::assignment::Assignment;
+use limpet_protocol::call::{CallIn, CallOut, Stream};
+use limpet_protocol::codec;
+use limpet_protocol::id::{InstanceId, NodeId, SessionId, SpecHash};
+use limpet_protocol::message::{JoinReply, JoinRequest, NodeFacts, NodePresence, Signed};
+use limpet_protocol::phase::Phase;
+use limpet_protocol::report::{InstanceStatus, Report};
+use limpet_protocol::topic::{Topic, agent_filters};
+use ring::hmac;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, Filter, LastWill, Packet};
+use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long a test waits for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+pub(crate) fn facts(hostname: &str) -> NodeFacts {
+    NodeFacts {
+        agent_version: "0.1.0".into(),
+        hostname: hostname.into(),
+        os: "linux".into(),
+        architecture: "arm64".into(),
+        variant: "v8".into(),
+        kernel: "6.1".into(),
+        cpu_millis: 4000,
+        memory_bytes: 1 << 30,
+        labels: [("site".to_owned(), "north".to_owned())].into(),
+        conditions: vec![],
+    }
+}
+
+/// What a node has after joining.
+#[derive(Debug, Clone)]
+pub(crate) struct Badge {
+    pub(crate) node: NodeId,
+    pub(crate) secret: String,
+    pub(crate) controller_key: Vec<u8>,
+}
+
+pub(crate) fn options(broker: SocketAddr, id: &str, user: &str, password: &str) -> MqttOptions {
+    let mut options = MqttOptions::new(id, broker.ip().to_string(), broker.port());
+    options.set_credentials(user, password);
+    options.set_outgoing_inflight_upper_limit(16);
+    options.set_max_packet_size(Some(256 * 1024));
+    options
+}
+
+/// Joins as an agent does.
+pub(crate) async fn join(broker: SocketAddr, token: &str, name: &str, session: &str) -> JoinReply {
+    let session: SessionId = session.parse().unwrap();
+    let options = options(broker, &format!("join-{session}"), "join", token);
+    let (client, mut eventloop) = AsyncClient::new(options, 16);
+    let out = Topic::JoinOut(session.clone()).to_string();
+    client.subscribe(&out, QoS::AtLeastOnce).await.unwrap();
+    let key = hmac::Key::new(hmac::HMAC_SHA256, &Sha256::digest(token.as_bytes()));
+    let proof = hmac::sign(&key, session.as_str().as_bytes()).as_ref().to_vec();
+    let request = JoinRequest { wanted: name.parse().unwrap(), facts: facts(name), proof };
+    let request = codec::encode(&request).unwrap();
+    let mut again = tokio::time::interval(Duration::from_millis(500));
+    let reply = async {
+        loop {
+            tokio::select! {
+                _ = again.tick() => {
+                    let topic = Topic::JoinIn(session.clone()).to_string();
+                    client.publish(topic, QoS::AtLeastOnce, false, request.clone()).await.unwrap();
+                }
+                event = eventloop.poll() => {
+                    if let Event::Incoming(Packet::Publish(publish)) = event.unwrap() {
+                        return codec::decode(&publish.payload).unwrap();
+                    }
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, reply).await.expect("a reply to the join request")
+}
+
+pub(crate) async fn joined(broker: SocketAddr, token: &str, name: &str) -> Badge {
+    match join(broker, token, name, &format!("s{}", name.replace('-', ""))).await {
+        JoinReply::Accepted { node, secret, controller_key, .. } => {
+            Badge { node, secret, controller_key }
+        }
+        JoinReply::Refused { reason } => panic!("refused: {reason}"),
+    }
+}
+
+/// A running agent. Dropped, its connection breaks without a word and the broker says its will.
+pub(crate) struct FakeAgent {
+    pub(crate) badge: Badge,
+    pub(crate) client: AsyncClient,
+    /// The newest assignment that it took over, and when.
+    pub(crate) held: watch::Receiver<Option<(Assignment, tokio::time::Instant)>>,
+    /// How many assignments came in, also those that are no news.
+    pub(crate) heard: Arc<Mutex<Vec<Assignment>>>,
+    pub(crate) acks: watch::Receiver<Option<limpet_protocol::event::Cursor>>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for FakeAgent {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Mind {
+    badge: Badge,
+    client: AsyncClient,
+    boot: u64,
+    session: u64,
+    sequence: u64,
+    held: watch::Sender<Option<(Assignment, tokio::time::Instant)>>,
+    acks: watch::Sender<Option<limpet_protocol::event::Cursor>>,
+    heard: Arc<Mutex<Vec<Assignment>>>,
+    specs: BTreeSet<SpecHash>,
+    phase: Phase,
+}
+
+impl FakeAgent {
+    pub(crate) async fn start(broker: SocketAddr, badge: Badge, session: u64) -> Self {
+        Self::start_with(broker, badge, session, Phase::Running).await
+    }
+
+    pub(crate) async fn start_with(
+        broker: SocketAddr,
+        badge: Badge,
+        session: u64,
+        phase: Phase,
+    ) -> Self {
+        let mut options = options(broker, badge.node.as_str(), badge.node.as_str(), &badge.secret);
+        let presence = |online| NodePresence {
+            online,
+            boot: 1,
+            session,
+            facts: online.then(|| facts(badge.node.as_str())),
+        };
+        let up = Topic::Up(badge.node.clone()).to_string();
+        let will = codec::encode(&presence(false)).unwrap();
+        options.set_last_will(LastWill::new(up.clone(), will, QoS::AtLeastOnce, true, None));
+        let (client, eventloop) = AsyncClient::new(options, 256);
+        let (held_in, held) = watch::channel(None);
+        let (acks_in, acks) = watch::channel(None);
+        let heard = Arc::default();
+        let mind = Mind {
+            badge: badge.clone(),
+            client: client.clone(),
+            boot: 1,
+            session,
+            sequence: 0,
+            held: held_in,
+            acks: acks_in,
+            heard: Arc::clone(&heard),
+            specs: BTreeSet::new(),
+            phase,
+        };
+        let birth = codec::encode(&presence(true)).unwrap();
+        let filters = agent_filters(&badge.node).map(|f| Filter::new(f, QoS::AtLeastOnce));
+        client.subscribe_many(filters).await.unwrap();
+        client.publish(up, QoS::AtLeastOnce, true, birth).await.unwrap();
+        #[expect(clippy::disallowed_methods, reason = "a test's own task, ended with the agent")]
+        let task = tokio::spawn(mind.run(eventloop));
+        Self { badge, client, held, heard, acks, task }
+    }
+
+    pub(crate) async fn publish(&self, topic: Topic, payload: Vec<u8>) {
+        let retain = topic.is_retained();
+        self.client.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await.unwrap();
+    }
+
+    /// Waits until it holds an assignment that is as asked for.
+    pub(crate) async fn holds(&mut self, what: impl Fn(&Assignment) -> bool) -> Assignment {
+        let asked = |held: &Option<(Assignment, _)>| held.as_ref().is_some_and(|(a, _)| what(a));
+        let found = tokio::time::timeout(PATIENCE, self.held.wait_for(asked)).await;
+        let found = found.expect("the assignment in time").expect("the agent runs");
+        found.as_ref().unwrap().0.clone()
+    }
+}
+
+impl Mind {
+    async fn run(mut self, mut eventloop: EventLoop) {
+        loop {
+            let Ok(event) = eventloop.poll().await else { return };
+            match event {
+                Event::Incoming(Packet::ConnAck(ack)) => {
+                    assert_eq!(ack.code, ConnectReturnCode::Success);
+                }
+                Event::Incoming(Packet::Publish(publish)) => {
+                    let topic = std::str::from_utf8(&publish.topic).unwrap().parse().unwrap();
+                    self.hear(topic, &publish.payload);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn hear(&mut self, topic: Topic, payload: &[u8]) {
+        match topic {
+            Topic::Want(_) => self.want(payload),
+            Topic::Spec(hash) if !payload.is_empty() => {
+                assert_eq!(SpecHash(Sha256::digest(payload).into()), hash);
+                self.specs.insert(hash);
+                self.report();
+            }
+            Topic::Ack(_) => {
+                self.acks.send_replace(Some(codec::decode(payload).unwrap()));
+            }
+            Topic::CallIn(_, session) => self.called(session, payload),
+            _ => {}
+        }
+    }
+
+    fn want(&mut self, payload: &[u8]) {
+        let signed: Signed = codec::decode(payload).unwrap();
+        let key = ring::signature::UnparsedPublicKey::new(
+            &ring::signature::ED25519,
+            &self.badge.controller_key,
+        );
+        key.verify(&Signed::signed_text(&signed.payload), &signed.signature).unwrap();
+        let assignment: Assignment = codec::decode(&signed.payload).unwrap();
+        assert_eq!(assignment.node, self.badge.node);
+        self.heard.lock().unwrap().push(assignment.clone());
+        let newer = self
+            .held
+            .borrow()
+            .as_ref()
+            .is_none_or(|(held, _)| held.generation < assignment.generation);
+        if !newer {
+            return self.report();
+        }
+        for share in &assignment.services {
+            if !self.specs.contains(&share.spec) {
+                let topic = Topic::Spec(share.spec).to_string();
+                self.client.try_subscribe(topic, QoS::AtLeastOnce).unwrap();
+            }
+        }
+        self.held.send_replace(Some((assignment, tokio::time::Instant::now())));
+        self.report();
+    }
+
+    fn report(&mut self) {
+        let Some((assignment, _)) = self.held.borrow().clone() else { return };
+        self.sequence += 1;
+        let mut instances = vec![];
+        for share in &assignment.services {
+            for slot in &share.slots {
+                let there = self.specs.contains(&share.spec);
+                instances.push(InstanceStatus {
+                    instance: InstanceId {
+                        application: share.application.clone(),
+                        service: share.service.clone(),
+                        slot: *slot,
+                    },
+                    attempt: 1,
+                    spec: share.spec,
+                    phase: if there { self.phase } else { Phase::Waiting },
+                    reason: None,
+                    last_exit: None,
+                    since_ms: 1,
+                });
+            }
+        }
+        let report = Report {
+            boot: self.boot,
+            sequence: self.session * 1_000_000 + self.sequence,
+            observed: Some(assignment.generation),
+            instances,
+        };
+        let topic = Topic::Have(self.badge.node.clone()).to_string();
+        let bytes = codec::encode(&report).unwrap();
+        self.client.try_publish(topic, QoS::AtLeastOnce, true, bytes).unwrap();
+    }
+
+    /// Answers a call for logs with as many lines as there is credit, and with an end if asked to
+    /// tail none.
+    fn called(&mut self, session: SessionId, payload: &[u8]) {
+        let answers = match codec::decode(payload).unwrap() {
+            CallIn::Logs { credit, tail, .. } => {
+                let chunk = |sequence: u16| CallOut::Chunk {
+                    sequence: u64::from(sequence),
+                    stream: Stream::Stdout,
+                    data: b"hello\n".to_vec(),
+                };
+                let end = (tail == Some(0)).then_some(CallOut::End { error: None });
+                (0..credit).map(chunk).chain(end).collect()
+            }
+            CallIn::Credit { .. } => vec![],
+            CallIn::Cancel => vec![CallOut::End { error: None }],
+        };
+        let topic = Topic::CallOut(self.badge.node.clone(), session).to_string();
+        for answer in answers {
+            let bytes = codec::encode(&answer).unwrap();
+            self.client.try_publish(&topic, QoS::AtLeastOnce, false, bytes).unwrap();
+        }
+    }
+}

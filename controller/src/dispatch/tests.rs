@@ -1,0 +1,515 @@
+//! The control loop with a real store, a real broker and agents that speak real MQTT.
+
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use limpet_protocol::application::{Application, Attribute, Constraint, Mode, Placement, Service};
+use limpet_protocol::call::{CallIn, CallOut};
+use limpet_protocol::codec;
+use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
+use limpet_protocol::id::Slot;
+use limpet_protocol::message::{Ask, JoinReply};
+use limpet_protocol::phase::Phase;
+use limpet_protocol::topic::Topic;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::fake_agent::{FakeAgent, PATIENCE, join, joined};
+use crate::auth;
+use crate::broker::{self, Login, RunningBroker};
+use crate::control_loop::{self, Handle, LoopError, Request, Settings, View};
+use crate::store::records::{ApplicationRecord, TokenPurpose, TokenRecord};
+use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
+
+/// Longer than any test: nobody is given up by accident.
+const NEVER: Duration = Duration::from_secs(3600);
+
+struct Rig {
+    store: Store,
+    broker: Option<RunningBroker>,
+    address: SocketAddr,
+    handle: Handle,
+    task: JoinHandle<Result<(), LoopError>>,
+    shutdown: CancellationToken,
+    /// Dropped last.
+    dir: tempfile::TempDir,
+}
+
+fn settings(address: SocketAddr, login: Option<Login>, lost_after: Duration) -> Settings {
+    Settings {
+        lost_after,
+        broker_host: address.ip().to_string(),
+        broker_port: address.port(),
+        broker_login: login,
+        client_id: broker::CONTROLLER_USER.to_owned(),
+        image_port: 7420,
+        image_host: None,
+    }
+}
+
+impl Rig {
+    async fn start(lost_after: Duration) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_in(dir, "127.0.0.1:0".parse().unwrap(), lost_after).await
+    }
+
+    async fn start_in(dir: tempfile::TempDir, listen: SocketAddr, lost_after: Duration) -> Self {
+        let store = Store::open(&dir.path().join("limpet.redb")).unwrap();
+        let broker = broker::start(listen, store.clone()).await.unwrap();
+        let address = broker.local_addr;
+        let login = Some(broker.controller.clone());
+        let shutdown = CancellationToken::new();
+        let settings = settings(address, login, lost_after);
+        let (handle, task) =
+            control_loop::start(settings, store.clone(), shutdown.clone()).unwrap();
+        Self { store, broker: Some(broker), address, handle, task, shutdown, dir }
+    }
+
+    /// As if the controller's process ended and a new one began, on the same port.
+    async fn restart(self, lost_after: Duration) -> Self {
+        let (dir, address) = self.stop().await;
+        Self::start_in(dir, address, lost_after).await
+    }
+
+    async fn stop(self) -> (tempfile::TempDir, SocketAddr) {
+        let Self { store, broker, address, handle, task, shutdown, dir } = self;
+        shutdown.cancel();
+        tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap().unwrap();
+        if let Some(broker) = broker {
+            broker.shutdown().await;
+        }
+        drop(handle);
+        drop(store);
+        (dir, address)
+    }
+
+    async fn commit(&self, op: Op) -> Revision {
+        self.store.commit(Transaction { ops: vec![op], ..Transaction::default() }).await.unwrap()
+    }
+
+    async fn token(&self) -> String {
+        let token = auth::make_secret().unwrap();
+        let record = TokenRecord {
+            purpose: TokenPurpose::Join,
+            description: String::new(),
+            created_ms: 0,
+            expires_ms: None,
+        };
+        let value = codec::encode(&record).unwrap();
+        self.commit(Op::Put(Key::Token(auth::hash(&token)), value)).await;
+        token
+    }
+
+    async fn agent(&self, token: &str, name: &str) -> FakeAgent {
+        let badge = joined(self.address, token, name).await;
+        FakeAgent::start(self.address, badge, 1).await
+    }
+
+    async fn apply(&self, application: Application) -> Revision {
+        let key = Key::Application(application.name.clone());
+        let record = ApplicationRecord { application, applied_ms: 5 };
+        self.commit(Op::Put(key, codec::encode(&record).unwrap())).await
+    }
+
+    async fn sees(&mut self, what: &str, is: impl Fn(&View) -> bool) -> Arc<View> {
+        let mut view = self.handle.view.clone();
+        let found = tokio::time::timeout(PATIENCE, view.wait_for(|view| is(view)));
+        match found.await {
+            Ok(view) => Arc::clone(&view.unwrap()),
+            Err(_) => panic!("{what} in time, not {:#?}", self.handle.view.borrow()),
+        }
+    }
+
+    async fn settled(&mut self, revision: Revision) -> Arc<View> {
+        self.sees("everything settled", |view| {
+            view.revision >= revision && view.services.iter().all(|(_, service)| service.settled)
+        })
+        .await
+    }
+}
+
+fn service(application: &str, name: &str, replicas: u32) -> Service {
+    let spec = serde_json::json!({
+        "application": application, "service": name, "image": {"reference": "busybox:1"}
+    });
+    Service {
+        spec: serde_json::from_value(spec).unwrap(),
+        mode: Mode::Replicated { replicas },
+        placement: Placement::default(),
+        labels: std::collections::BTreeMap::new(),
+    }
+}
+
+fn shop(replicas: u32) -> Application {
+    let web = service("shop", "web", replicas);
+    Application { name: "shop".parse().unwrap(), services: [("web".parse().unwrap(), web)].into() }
+}
+
+fn placed(view: &View) -> Vec<(String, String)> {
+    let instances = view.instances.iter();
+    instances.map(|i| (i.instance.clone(), i.node.clone().unwrap_or_default())).collect()
+}
+
+async fn story_of_one_node(rig: &mut Rig) {
+    let token = rig.token().await;
+    let mut agent = rig.agent(&token, "pi").await;
+    let view = rig.sees("a ready node", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
+    assert_eq!(
+        (view.nodes[0].node.as_str(), view.nodes[0].platform.as_str()),
+        ("pi", "linux/arm64/v8")
+    );
+    let revision = rig.apply(shop(2)).await;
+    let assignment = agent.holds(|a| !a.services.is_empty()).await;
+    assert_eq!(assignment.services[0].slots, [Slot(1), Slot(2)]);
+    let view = rig.settled(revision).await;
+    assert_eq!(view.instances.len(), 2);
+    assert!(view.instances.iter().all(|i| i.phase == "running" && i.current));
+    assert_eq!((view.services[0].1.wanted, view.services[0].1.running), (2, 2));
+    assert_eq!(view.nodes[0].wanted_generation, view.nodes[0].observed_generation);
+    let revision = rig.commit(Op::Delete(Key::Application("shop".parse().unwrap()))).await;
+    agent.holds(|a| a.services.is_empty()).await;
+    rig.sees("nothing left", |v| v.revision >= revision && v.instances.is_empty()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn join_apply_run_remove() {
+    let mut rig = Rig::start(NEVER).await;
+    story_of_one_node(&mut rig).await;
+    rig.stop().await;
+}
+
+/// Debian's mosquitto on a free port of the loopback, ended with the test.
+struct Mosquitto {
+    child: Child,
+    address: SocketAddr,
+    dir: tempfile::TempDir,
+}
+
+impl Mosquitto {
+    async fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let text = format!("listener {} 127.0.0.1\nallow_anonymous true\n", address.port());
+        std::fs::write(dir.path().join("mosquitto.conf"), text).unwrap();
+        let child = Self::run(dir.path());
+        let mosquitto = Self { child, address, dir };
+        mosquitto.listens().await;
+        mosquitto
+    }
+
+    fn run(dir: &std::path::Path) -> Child {
+        Command::new("/usr/sbin/mosquitto")
+            .arg("-c")
+            .arg(dir.join("mosquitto.conf"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("mosquitto is needed for this test: apt-get install mosquitto")
+    }
+
+    async fn listens(&self) {
+        let up = async {
+            while tokio::net::TcpStream::connect(self.address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, up).await.expect("mosquitto listens");
+    }
+
+    /// Kills it and starts it again on the same port, without memory.
+    async fn killed_and_back(mut self) -> Self {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        self.child = Self::run(self.dir.path());
+        self.listens().await;
+        self
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let (killed, waited) = (self.child.kill(), self.child.wait());
+        assert!(killed.is_ok() && waited.is_ok());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_same_story_with_mosquitto() {
+    let mosquitto = Mosquitto::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("limpet.redb")).unwrap();
+    let shutdown = CancellationToken::new();
+    let address = mosquitto.address;
+    let settings = settings(address, None, NEVER);
+    let (handle, task) = control_loop::start(settings, store.clone(), shutdown.clone()).unwrap();
+    let mut rig = Rig { store, broker: None, address, handle, task, shutdown, dir };
+    story_of_one_node(&mut rig).await;
+    // A broker that forgets everything: what is retained is published again.
+    let token = rig.token().await;
+    rig.apply(shop(1)).await;
+    let _mosquitto = mosquitto.killed_and_back().await;
+    let mut agent = rig.agent(&token, "other").await;
+    agent.holds(|_| true).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lost_nodes_work_is_placed_elsewhere() {
+    let mut rig = Rig::start(Duration::from_millis(300)).await;
+    let token = rig.token().await;
+    let first = rig.agent(&token, "a").await;
+    rig.sees("a", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
+    let revision = rig.apply(shop(2)).await;
+    rig.settled(revision).await;
+    let mut second = rig.agent(&token, "b").await;
+    rig.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
+    second.holds(|a| a.services.is_empty()).await;
+    let badge = first.badge.clone();
+    drop(first);
+    rig.sees("unreachable", |v| v.nodes[0].status == "unreachable").await;
+    let taken = second.holds(|a| !a.services.is_empty()).await;
+    assert_eq!(taken.services[0].slots, [Slot(1), Slot(2)]);
+    rig.sees("b runs it", |v| v.services[0].1.settled && v.nodes[0].status == "lost").await;
+    // When it is back it learns that nothing is left for it.
+    let mut first = FakeAgent::start(rig.address, badge, 2).await;
+    first.holds(|a| a.services.is_empty()).await;
+    rig.sees("all well", |v| v.nodes[0].status == "ready" && v.instances.len() == 2).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_starts_again_changes_nothing() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let agents = [rig.agent(&token, "a").await, rig.agent(&token, "b").await];
+    rig.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
+    let revision = rig.apply(shop(3)).await;
+    let before = rig.settled(revision).await;
+    let kept = rig.store.list(Kind::Assignment).unwrap().1;
+    let badges = agents.map(|agent| agent.badge.clone());
+    let mut rig = rig.restart(NEVER).await;
+    let view = rig.sees("the instances", |v| v.instances.len() == 3).await;
+    assert!(view.instances.iter().all(|i| i.phase == "unknown"), "{view:?}");
+    let mut agents = vec![];
+    for badge in badges {
+        agents.push(FakeAgent::start(rig.address, badge, 2).await);
+    }
+    let after = rig.settled(revision).await;
+    assert_eq!(placed(&before), placed(&after));
+    assert_eq!(rig.store.list(Kind::Assignment).unwrap().1, kept);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn names_are_unique_and_repeated_requests_get_one_answer() {
+    let rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let one = join(rig.address, &token, "pi", "one").await;
+    let again = join(rig.address, &token, "pi", "one").await;
+    assert_eq!(one, again);
+    let other = join(rig.address, &token, "pi", "two").await;
+    let reserved = join(rig.address, &token, "controller", "three").await;
+    let name = |reply: &JoinReply| match reply {
+        JoinReply::Accepted { node, .. } => node.to_string(),
+        JoinReply::Refused { reason } => panic!("{reason}"),
+    };
+    assert_eq!([&one, &other, &reserved].map(name), ["pi", "pi-2", "controller-2"]);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_be_placed_says_why() {
+    let mut rig = Rig::start(NEVER).await;
+    let revision = rig.apply(shop(1)).await;
+    let view = rig.sees("pending", |v| v.revision >= revision && v.instances.len() == 1).await;
+    assert_eq!(view.instances[0].phase, "pending");
+    assert_eq!(
+        view.services[0].1.reasons,
+        ["shop.web.1 is pending: no suitable node: no node has joined yet"]
+    );
+    let token = rig.token().await;
+    let _agent = rig.agent(&token, "pi").await;
+    rig.settled(revision).await;
+    let mut south = shop(1);
+    for web in south.services.values_mut() {
+        web.placement.constraints = vec![Constraint {
+            attribute: Attribute::Label("site".into()),
+            equal: true,
+            value: "south".into(),
+        }];
+    }
+    rig.apply(south).await;
+    let view =
+        rig.sees("pending again", |v| v.instances.iter().any(|i| i.phase == "pending")).await;
+    let reason = &view.services[0].1.reasons[0];
+    assert!(reason.contains("no suitable node (1 node lacks the label site=south)"), "{reason}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn events_are_kept_once_and_acknowledged() {
+    let rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let mut agent = rig.agent(&token, "pi").await;
+    let event = |sequence| Event {
+        sequence,
+        at_ms: 1,
+        kind: EventKind::OutOfMemory,
+        instance: Some("shop.web.1".parse().unwrap()),
+        message: format!("event {sequence}"),
+    };
+    let topic = Topic::Event(agent.badge.node.clone());
+    for sequences in [vec![1, 2], vec![1, 2], vec![2, 3]] {
+        let events = sequences.into_iter().map(event).collect();
+        let batch = EventBatch { boot: 1, events };
+        agent.publish(topic.clone(), codec::encode(&batch).unwrap()).await;
+    }
+    let last = Some(Cursor { boot: 1, sequence: 3 });
+    tokio::time::timeout(PATIENCE, agent.acks.wait_for(|ack| *ack == last)).await.unwrap().unwrap();
+    let kept = rig.store.events(0, 100).unwrap();
+    let kept: Vec<&str> =
+        kept.iter().filter(|e| e.kind == "out_of_memory").map(|e| e.message.as_str()).collect();
+    assert_eq!(kept, ["event 1", "event 2", "event 3"]);
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_asks_or_lags_is_told_again() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let mut agent = rig.agent(&token, "pi").await;
+    let revision = rig.apply(shop(1)).await;
+    agent.holds(|a| !a.services.is_empty()).await;
+    rig.settled(revision).await;
+    let heard = agent.heard.lock().unwrap().len();
+    let ask = codec::encode(&Ask { want: true, specs: vec![] }).unwrap();
+    agent.publish(Topic::Ask(agent.badge.node.clone()), ask).await;
+    let told = async {
+        while agent.heard.lock().unwrap().len() == heard {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told again");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_changes_nothing() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let mut agent = rig.agent(&token, "pi").await;
+    let node = agent.badge.node.clone();
+    for topic in [
+        Topic::Up(node.clone()),
+        Topic::Have(node.clone()),
+        Topic::Event(node.clone()),
+        Topic::Ask(node.clone()),
+        Topic::CallOut(node.clone(), "nobody".parse().unwrap()),
+    ] {
+        for garbage in
+            [&b"\xff"[..], b"{}", &[0x9b, 255, 255, 255, 255, 255, 255, 255, 255], &[0x81; 9999]]
+        {
+            agent.publish(topic.clone(), garbage.to_vec()).await;
+        }
+    }
+    let revision = rig.apply(shop(1)).await;
+    agent.holds(|a| !a.services.is_empty()).await;
+    rig.settled(revision).await;
+    rig.stop().await;
+}
+
+async fn open(
+    rig: &Rig,
+    node: &str,
+    first: CallIn,
+) -> Result<(mpsc::Receiver<CallOut>, mpsc::Sender<CallIn>), String> {
+    let (answers, heard) = mpsc::channel(4);
+    let (say, more) = mpsc::channel(4);
+    let (opened, result) = oneshot::channel();
+    let node = node.parse().unwrap();
+    rig.handle.requests.send(Request::Call { node, first, answers, more, opened }).await.unwrap();
+    result.await.unwrap().map(|()| (heard, say))
+}
+
+fn logs(tail: Option<u32>) -> CallIn {
+    CallIn::Logs { instance: "shop.web.1".parse().unwrap(), tail, follow: true, credit: 4 }
+}
+
+async fn next(heard: &mut mpsc::Receiver<CallOut>) -> Option<CallOut> {
+    tokio::time::timeout(PATIENCE, heard.recv()).await.expect("an answer in time")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_there_and_back_and_end() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let agent = rig.agent(&token, "pi").await;
+    rig.sees("ready", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
+    assert!(open(&rig, "nobody", logs(None)).await.unwrap_err().contains("no node nobody"));
+    // The channel is full of chunks, and the end still comes.
+    let (mut heard, _say) = open(&rig, "pi", logs(Some(0))).await.unwrap();
+    for number in 0..4 {
+        let chunk = next(&mut heard).await;
+        assert!(matches!(chunk, Some(CallOut::Chunk { sequence, .. }) if sequence == number));
+    }
+    assert_eq!(next(&mut heard).await, Some(CallOut::End { error: None }));
+    assert_eq!(next(&mut heard).await, None);
+    // A node that goes away ends its calls.
+    let (mut heard, _say) = open(&rig, "pi", logs(None)).await.unwrap();
+    for _ in 0..4 {
+        next(&mut heard).await;
+    }
+    drop(agent);
+    let end = next(&mut heard).await;
+    assert!(
+        matches!(&end, Some(CallOut::End { error: Some(why) }) if why.contains("unreachable")),
+        "{end:?}"
+    );
+    assert!(open(&rig, "pi", logs(None)).await.unwrap_err().contains("unreachable"));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_shot_work_settles_when_it_completed() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let badge = joined(rig.address, &token, "pi").await;
+    let _agent = FakeAgent::start_with(rig.address, badge, 1, Phase::Completed).await;
+    let mut job = shop(1);
+    for web in job.services.values_mut() {
+        web.spec.restart.condition = limpet_protocol::spec::RestartCondition::None;
+    }
+    let revision = rig.apply(job).await;
+    let view = rig.settled(revision).await;
+    assert_eq!((view.services[0].1.completed, view.services[0].1.running), (1, 0));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_apply_reaches_the_node_in_milliseconds() {
+    let rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let mut agent = rig.agent(&token, "pi").await;
+    agent.holds(|_| true).await;
+    let mut times = vec![];
+    for replicas in 1..=20 {
+        let started = tokio::time::Instant::now();
+        rig.apply(shop(replicas)).await;
+        let applied = started.elapsed();
+        agent.holds(|a| a.services.iter().any(|s| s.slots.len() == replicas as usize)).await;
+        let at = agent.held.borrow().as_ref().unwrap().1;
+        times.push((at - started).saturating_sub(applied));
+    }
+    times.sort();
+    println!(
+        "commit of the apply → assignment at the node: median {:?}, worst {:?}",
+        times[10], times[19]
+    );
+    assert!(times[10] < Duration::from_millis(100), "{times:?}");
+    rig.stop().await;
+}
