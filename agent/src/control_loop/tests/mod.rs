@@ -1,0 +1,303 @@
+//! Stories of the loop: a real broker (Debian's Mosquitto), a hand-written controller that signs, the
+//! fake runtime.
+
+mod stage;
+
+use limpet_protocol::call::{CallIn, CallOut};
+use limpet_protocol::codec;
+use limpet_protocol::event::{Cursor, EventKind};
+use limpet_protocol::message::{JoinReply, JoinRequest};
+use limpet_protocol::phase::Phase;
+use limpet_protocol::report::Exit;
+use limpet_protocol::topic::Topic;
+
+use crate::ledger::identity::Identity;
+use crate::link::join::{JoinError, JoinSettings, join, join_once};
+use crate::runtime::ContainerId;
+use crate::runtime::fake::FakeCall;
+use stage::{Broker, Controller, Node, TOKEN, node, spec};
+
+fn id(attempt: u32) -> ContainerId {
+    ContainerId { instance: "shop.web.1".parse().unwrap(), attempt }
+}
+
+#[tokio::test]
+async fn a_node_joins_once_and_a_refused_one_is_told_why() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let settings = JoinSettings {
+        broker: broker.url(),
+        token: stage::config(&broker, "unused").join_token.unwrap(),
+        wanted: node(),
+        facts: crate::load::facts(&Default::default()),
+    };
+    let answer = async {
+        for refuse in [true, false] {
+            let (session, request): (_, JoinRequest) = controller
+                .hear(|topic, payload| match topic {
+                    Topic::JoinIn(session) => Some((session, codec::decode(payload).unwrap())),
+                    _ => None,
+                })
+                .await;
+            let mac_key = ring::hmac::Key::new(
+                ring::hmac::HMAC_SHA256,
+                ring::digest::digest(&ring::digest::SHA256, TOKEN.as_bytes()).as_ref(),
+            );
+            ring::hmac::verify(&mac_key, session.as_str().as_bytes(), &request.proof).unwrap();
+            assert_eq!(request.wanted, node());
+            let reply = if refuse {
+                JoinReply::Refused { reason: "the name is taken".to_owned() }
+            } else {
+                controller.welcome()
+            };
+            controller.say(&Topic::JoinOut(session), codec::encode(&reply).unwrap()).await;
+        }
+    };
+    let joined = async {
+        let refused = join(&settings).await.unwrap_err();
+        assert!(matches!(&refused, JoinError::Refused { reason } if reason == "the name is taken"));
+        join(&settings).await.unwrap()
+    };
+    let (identity, ()) = tokio::join!(joined, answer);
+    assert_eq!(identity.node, node());
+    let dir = tempfile::tempdir().unwrap();
+    identity.write(dir.path()).unwrap();
+    assert_eq!(Identity::read(dir.path()).unwrap().unwrap(), identity);
+
+    let nowhere = JoinSettings { broker: "mqtt://127.0.0.1:1".parse().unwrap(), ..settings };
+    assert!(matches!(join_once(&nowhere).await, Err(JoinError::Unreachable { .. })));
+}
+
+#[tokio::test]
+async fn an_assignment_runs_heals_changes_and_ends() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node = Node::new();
+    let (running, handle) = node.begin(&broker);
+    let story = async {
+        controller.hear_presence(true).await;
+        // The assignment comes before its spec: the node listens, and asks.
+        let first = spec("web", 1);
+        controller.want(1, std::slice::from_ref(&first)).await;
+        controller.publish_spec(&first).await;
+        controller.hear_phase(1, Phase::Running).await;
+
+        // Killed: started again at once.
+        let began = tokio::time::Instant::now();
+        handle.exit(&id(1), Exit { code: Some(137), out_of_memory: false });
+        let status = controller.hear_phase(2, Phase::Running).await;
+        assert!(began.elapsed().as_millis() < 1_000);
+        assert_eq!(status.last_exit.unwrap().code, Some(137));
+
+        // Changed: the old ends, the new begins in the same slot.
+        let second = spec("web", 2);
+        controller.publish_spec(&second).await;
+        controller.want(2, &[second]).await;
+        controller.hear_phase(3, Phase::Running).await;
+
+        controller.want(3, &[]).await;
+        controller.hear_report(|report| report.instances.is_empty()).await;
+        handle.end().await;
+        controller.hear_presence(false).await;
+    };
+    let (_, ()) = tokio::join!(running, story);
+    let stop = |attempt| FakeCall::Stop(id(attempt), 15, 10_000);
+    let expected = [
+        FakeCall::Start(id(1)),
+        FakeCall::Start(id(2)),
+        FakeCall::Remove(id(1)),
+        stop(2),
+        FakeCall::Start(id(3)),
+        FakeCall::Remove(id(2)),
+        stop(3),
+        FakeCall::Remove(id(3)),
+    ];
+    assert_eq!(handle.calls(), expected);
+}
+
+#[tokio::test]
+async fn the_ledger_runs_without_a_broker_and_what_runs_is_adopted() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node = Node::new();
+    let (running, handle) = node.begin(&broker);
+    let story = async {
+        let web = spec("web", 1);
+        controller.publish_spec(&web).await;
+        controller.want(7, &[web]).await;
+        controller.hear_phase(1, Phase::Running).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    let url = broker.url();
+    drop(broker);
+
+    // The agent was restarted: the same container goes on.
+    let (running, handle) = node.begin_at(url.clone());
+    let story = async {
+        handle.wait(|fake| fake.poll_event().is_none()).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    assert_eq!(handle.calls(), [FakeCall::Start(id(1))], "nothing was started again");
+
+    // The node was restarted: no container is left, the ledger starts it.
+    node.reboot();
+    let (running, handle) = node.begin_at(url);
+    let story = async {
+        handle.wait(|fake| fake.calls.len() == 1).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    assert_eq!(handle.calls(), [FakeCall::Start(id(1))]);
+}
+
+#[tokio::test]
+async fn a_broker_that_dies_is_found_again_and_nothing_is_restarted() {
+    let mut broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node = Node::new();
+    let (running, handle) = node.begin(&broker);
+    let story = async {
+        let web = spec("web", 1);
+        controller.publish_spec(&web).await;
+        controller.want(1, std::slice::from_ref(&web)).await;
+        controller.hear_phase(1, Phase::Running).await;
+        let session = controller.session;
+        broker.kill();
+        broker.start_again();
+        controller.reconnect(&broker).await;
+        // Everything is told anew, and a new assignment is taken.
+        controller.hear_presence(true).await;
+        assert!(controller.session > session);
+        controller.hear_phase(1, Phase::Running).await;
+        controller.want(2, &[web, spec("db", 1)]).await;
+        controller.publish_spec(&spec("db", 1)).await;
+        controller.hear_report(|r| r.observed.is_some_and(|g| g.number == 2)).await;
+        controller
+            .hear_report(|r| r.instances.iter().filter(|i| i.phase == Phase::Running).count() == 2)
+            .await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    assert_eq!(handle.calls().iter().filter(|call| matches!(call, FakeCall::Stop(..))).count(), 0);
+}
+
+#[tokio::test]
+async fn garbage_is_refused_with_one_event_and_changes_nothing() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let web = spec("web", 1);
+        controller.publish_spec(&web).await;
+        controller.want(5, std::slice::from_ref(&web)).await;
+        controller.hear_phase(1, Phase::Running).await;
+
+        let want = Topic::Want(node());
+        for garbage in [&b"\xff\xff"[..], b"", &[0x9f; 1000], &[0x9b, 0x7f, 0xff, 0xff, 0xff, 0xff]]
+        {
+            controller.say(&want, garbage.to_vec()).await;
+        }
+        controller.say(&Topic::Ack(node()), b"garbage".to_vec()).await;
+        controller.say(&Topic::CallIn(node(), "abc".parse().unwrap()), b"garbage".to_vec()).await;
+        controller.want(4, &[]).await;
+        let forged = controller.forged(6, &[]);
+        controller.say(&want, forged).await;
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            told.extend(controller.hear_events(EventKind::AssignmentRefused).await);
+        }
+        assert_eq!(told.len(), 3, "one event for each cause: {told:?}");
+        assert!(told[0].contains("cannot be decoded"), "{told:?}");
+        assert!(told[1].contains("1.4 is older than 1.5"), "{told:?}");
+        assert!(told[2].contains("not signed by the controller"), "{told:?}");
+
+        // A wrong spec is passed over, the right one taken.
+        let db = spec("db", 1);
+        controller.want(6, &[web, db.clone()]).await;
+        controller.say(&Topic::Spec(db.0), b"garbage".to_vec()).await;
+        controller.publish_spec(&db).await;
+        controller
+            .hear_report(|r| r.instances.iter().filter(|i| i.phase == Phase::Running).count() == 2)
+            .await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn events_come_again_until_they_are_acknowledged() {
+    let mut broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let batch = controller.hear_batch().await;
+        assert_eq!(batch.events[0].kind, EventKind::AgentStarted);
+        assert_eq!(batch.events[0].sequence, 1);
+        broker.kill();
+        broker.start_again();
+        controller.reconnect(&broker).await;
+        assert_eq!(controller.hear_batch().await.events[0], batch.events[0]);
+        let last = batch.events.last().unwrap().sequence;
+        let cursor = Cursor { boot: batch.boot, sequence: last };
+        controller.say(&Topic::Ack(node()), codec::encode(&cursor).unwrap()).await;
+        controller.want(1, &[]).await;
+        let next = controller.hear_batch().await;
+        assert_eq!(next.events[0].kind, EventKind::AssignmentAccepted);
+        assert_eq!(next.events[0].sequence, last + 1);
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn a_bad_image_does_not_hold_up_the_others() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let (web, bad) = (spec("web", 1), spec("absent", 1));
+        controller.publish_spec(&web).await;
+        controller.publish_spec(&bad).await;
+        controller.want(1, &[web, bad]).await;
+        controller
+            .hear_report(|report| {
+                let phase = |service: &str| {
+                    let of = |i: &&limpet_protocol::report::InstanceStatus| {
+                        i.instance.service.as_str() == service
+                    };
+                    report.instances.iter().find(of).map(|i| (i.phase, i.reason.clone()))
+                };
+                phase("web") == Some((Phase::Running, None))
+                    && phase("absent").is_some_and(|(phase, reason)| {
+                        phase == Phase::Pulling
+                            && reason.is_some_and(|r| r.contains("no such image"))
+                    })
+            })
+            .await;
+        let told = controller.hear_events(EventKind::PullFailed).await;
+        assert!(told[0].contains("absent:1") && told[0].contains("no such image"), "{told:?}");
+        // Nobody to log from, and a call that is refused is answered.
+        let session: limpet_protocol::id::SessionId = "call1".parse().unwrap();
+        let ask = CallIn::Logs {
+            instance: "shop.absent.1".parse().unwrap(),
+            tail: None,
+            follow: false,
+            credit: 4,
+        };
+        controller.say(&Topic::CallIn(node(), session.clone()), codec::encode(&ask).unwrap()).await;
+        let answer: CallOut = controller
+            .hear(|topic, payload| {
+                (topic == Topic::CallOut(node(), session.clone()))
+                    .then(|| codec::decode(payload).unwrap())
+            })
+            .await;
+        assert!(matches!(answer, CallOut::End { error: Some(_) }));
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
