@@ -61,7 +61,7 @@ impl ImageBuilder {
 
     /// Adds a layer on top.
     pub fn layer(&mut self, layer: &Layer) -> &mut Self {
-        let tar = layer.finish();
+        let tar = layer.bytes();
         let diff_id = Digest::of(&tar);
         self.layers.push(BuiltLayer { diff_id, gzip: gzip(&tar) });
         self
@@ -153,7 +153,7 @@ impl ImageBuilder {
         for (path, content) in self.files() {
             archive.file(&path, 0o644, &content);
         }
-        archive.finish()
+        archive.bytes()
     }
 }
 

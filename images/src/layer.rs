@@ -31,7 +31,8 @@ impl Layer {
     }
 
     /// The finished tar file.
-    pub(crate) fn finish(&self) -> Vec<u8> {
+    #[must_use]
+    pub fn bytes(&self) -> Vec<u8> {
         // Two empty blocks end a tar file.
         let mut bytes = self.tar.clone();
         bytes.extend_from_slice(&[0; 1024]);

@@ -149,12 +149,12 @@ impl Download<'_> {
         let size = self.descriptor.size;
         if have >= size {
             let (path, empty) = (self.path.clone(), mpsc::channel(1).1);
-            return blocking(move || write(&path, true, size, empty)).await;
+            return blocking(move || write(&path, have, size, empty)).await;
         }
         let blob = self.registry.blob(&self.descriptor.digest, have).await?;
         let (chunks, queue) = mpsc::channel(QUEUE);
-        let (path, resumed) = (self.path.clone(), blob.resumed && have > 0);
-        let writer = blocking(move || write(&path, resumed, size, queue));
+        let (path, start) = (self.path.clone(), if blob.resumed { have } else { 0 });
+        let writer = blocking(move || write(&path, start, size, queue));
         let reader = async move {
             let mut stream = blob.stream;
             while let Some(chunk) = stream.next().await {
@@ -173,7 +173,8 @@ impl Download<'_> {
         let (broken, ended) = tokio::join!(reader, writer);
         let mut ended = ended?;
         let short = || io::Error::new(io::ErrorKind::UnexpectedEof, "the stream ended early");
-        ended.broken = broken.or_else(|| (ended.bytes < size).then(short));
+        let first = ended.broken.take().or(broken);
+        ended.broken = first.or_else(|| (ended.bytes < size).then(short));
         Ok(ended)
     }
 }
@@ -186,25 +187,36 @@ pub(super) async fn blocking<T: Send + 'static>(
     result.map_err(|error| ImageError::Client { reason: error.to_string() })?
 }
 
-/// Hashes what is there if it is continued, then appends and hashes what comes.
+/// Hashes the `have` bytes that are there, then appends and hashes what comes.
 fn write(
     path: &Path,
-    continued: bool,
+    have: u64,
     size: u64,
     mut queue: mpsc::Receiver<Bytes>,
 ) -> Result<Ended, ImageError> {
     let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(!continued).open(path);
+    let file = options.read(true).write(true).create(true).truncate(false).open(path);
     let file: File = file.map_err(io_error("open", path))?;
+    // The writer of a transfer that was given up may not have ended yet.
+    file.lock().map_err(io_error("lock", path))?;
+    if have == 0 {
+        file.set_len(0).map_err(io_error("empty", path))?;
+    }
     let mut hashing = Hashing::new(file);
     // Reading to the end leaves the file where the next byte belongs.
     io::copy(&mut Read::by_ref(&mut hashing), &mut io::sink()).map_err(io_error("read", path))?;
-    while let Some(chunk) = queue.blocking_recv() {
+    let mut broken = None;
+    if hashing.count() != have {
+        broken = Some(io::Error::other("the file changed while it was continued"));
+    }
+    while broken.is_none()
+        && let Some(chunk) = queue.blocking_recv()
+    {
         hashing.write_all(&chunk).map_err(io_error("write", path))?;
         if hashing.count() > size {
             break;
         }
     }
     let (_, digest, bytes) = hashing.finish();
-    Ok(Ended { digest, bytes, broken: None })
+    Ok(Ended { digest, bytes, broken })
 }

@@ -24,6 +24,8 @@ const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
 /// aufs's own records, which Docker wrote into layers long ago: they mean nothing to others.
 const AUFS_PREFIX: &[u8] = b".wh..wh.";
 const PAX_XATTR: &str = "SCHILY.xattr.";
+/// As many links as the kernel follows for one path.
+const MAX_LINKS: u32 = 40;
 const COPY_BYTES: usize = 64 * 1024;
 const FOLDER: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -69,7 +71,7 @@ impl Tree {
             return self.root_entry(&facts).map_err(failed);
         };
         let parent = facts.path.parent().unwrap_or(Path::new(""));
-        let parent = self.folder(parent).map_err(failed)?;
+        let parent = self.folder(parent, MAX_LINKS).map_err(failed)?;
         if name.as_bytes().starts_with(WHITEOUT_PREFIX) {
             return whiteout(&parent, &name).map_err(failed);
         }
@@ -117,15 +119,25 @@ impl Tree {
         self.dress_folder(&root, facts)
     }
 
-    /// Opens the folder, making it and those above it where the layer did not name them.
-    fn folder(&self, path: &Path) -> io::Result<OwnedFd> {
+    /// Opens the folder, making it and those above it where the layer did not name them. A link
+    /// on the way stays, and what it points to is made.
+    fn folder(&self, path: &Path, links: u32) -> io::Result<OwnedFd> {
         match open_below(&self.root, path) {
             Ok(folder) => return Ok(folder),
             Err(Errno::NOENT | Errno::NOTDIR) => {}
             Err(error) => return Err(error.into()),
         }
         let Some(name) = path.file_name() else { return self.root.try_clone() };
-        let above = self.folder(path.parent().unwrap_or(Path::new("")))?;
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let above = self.folder(parent, links)?;
+        let kind = look(&above, name)?.map(|found| FileType::from_raw_mode(found.st_mode));
+        if kind == Some(FileType::Symlink) {
+            let links = links.checked_sub(1).ok_or(Errno::LOOP)?;
+            let target = rustix::fs::readlinkat(&above, name, Vec::new())?;
+            let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+            return self.folder(&resolved(&parent.join(target)), links);
+        }
+        refuse_abyss(&above)?;
         let was_hidden = clear(&above, name)?;
         rustix::fs::mkdirat(&above, name, Mode::from_raw_mode(0o755))?;
         let folder = rustix::fs::openat(&above, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
@@ -141,6 +153,7 @@ impl Tree {
             .is_some_and(|found| FileType::from_raw_mode(found.st_mode) == FileType::Directory);
         let was_hidden = !is_folder && clear(parent, name)?;
         if !is_folder {
+            refuse_abyss(parent)?;
             rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700))?;
         }
         let folder = rustix::fs::openat(parent, name, FOLDER | OFlags::NOFOLLOW, Mode::empty())?;
@@ -284,10 +297,29 @@ fn below(path: &Path) -> Option<PathBuf> {
     Some(result)
 }
 
+/// The path with `..` taken by its letters; above the root there is the root.
+fn resolved(path: &Path) -> PathBuf {
+    let mut result = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => result.push(name),
+            Component::ParentDir => drop(result.pop()),
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    result
+}
+
 fn open_below(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     rustix::fs::openat2(root, path, FOLDER, Mode::empty(), resolve)
+}
+
+/// By way of links a layer could nest folders without end, and who removes them later would have
+/// to descend as deep. The kernel tells no path that is longer than 4096 bytes.
+fn refuse_abyss(folder: &OwnedFd) -> io::Result<()> {
+    std::fs::read_link(by_descriptor(folder)).map(drop)
 }
 
 fn look(parent: &OwnedFd, name: &OsStr) -> io::Result<Option<Stat>> {

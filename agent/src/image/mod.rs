@@ -56,3 +56,6 @@ impl std::fmt::Debug for ControllerRegistry {
         write!(f, "ControllerRegistry({} at {})", self.node, self.address)
     }
 }
+
+#[cfg(test)]
+mod tests;
