@@ -1,1 +1,520 @@
-//! Tests.
+//! Tables: what is wanted and observed → the exact list of actions and the phases; and the property
+//! that from any state the node gets to what is wanted and then does nothing.
+
+use limpet_protocol::spec::{
+    Dependency, DependencyCondition, PullPolicy, RestartCondition, RestartPolicy,
+};
+use proptest::prelude::*;
+
+use super::*;
+use crate::image::PreparedImage;
+use crate::runtime::fake::FakeRuntime;
+use crate::runtime::{
+    ContainerRequest, ContainerState, ContainerStatus, Runtime as _, RuntimeEvent,
+};
+
+const T0: u64 = 1_000_000;
+
+fn spec(service: &str, version: u8, change: impl FnOnce(&mut Spec)) -> WantedInstance {
+    let image = ImageSource {
+        reference: format!("{service}:{version}"),
+        digest: None,
+        from_controller: false,
+        platform: None,
+        pull: PullPolicy::Missing,
+    };
+    let mut spec = Spec {
+        application: "shop".parse().unwrap(),
+        service: service.parse().unwrap(),
+        image,
+        process: Default::default(),
+        resources: Default::default(),
+        security: Default::default(),
+        mounts: Vec::new(),
+        devices: Vec::new(),
+        network: Default::default(),
+        restart: Default::default(),
+        stop: Default::default(),
+        log: Default::default(),
+        depends_on: Vec::new(),
+        labels: Default::default(),
+    };
+    change(&mut spec);
+    let mut hash = [version; 32];
+    hash[..service.len()].copy_from_slice(service.as_bytes());
+    WantedInstance { spec_hash: SpecHash(hash), spec: Arc::new(spec) }
+}
+
+fn plain(service: &str, version: u8) -> WantedInstance {
+    spec(service, version, |_| {})
+}
+
+fn depending(service: &str, on: &str, condition: DependencyCondition) -> WantedInstance {
+    spec(service, 1, |spec| {
+        let service = on.parse().unwrap();
+        spec.depends_on.push(Dependency { service, condition, restart: false, required: true });
+    })
+}
+
+fn wanted(instances: &[&WantedInstance]) -> Wanted {
+    let id = |want: &WantedInstance| format!("shop.{}.1", want.spec.service).parse().unwrap();
+    instances.iter().map(|want| (id(want), (*want).clone())).collect()
+}
+
+fn id(text: &str) -> ContainerId {
+    text.parse().unwrap()
+}
+
+fn ended(code: i32) -> Exit {
+    Exit { code: Some(code), out_of_memory: false }
+}
+
+/// A world where everything asked for happens when the test says so.
+struct World {
+    wanted: Wanted,
+    observed: Observed,
+    now_ms: u64,
+}
+
+impl World {
+    fn of(instances: &[&WantedInstance]) -> Self {
+        Self { wanted: wanted(instances), observed: Observed::default(), now_ms: T0 }
+    }
+
+    /// A world where these images are there.
+    fn with_images(instances: &[&WantedInstance]) -> Self {
+        let mut world = Self::of(instances);
+        for want in instances {
+            world.observed.image_ready(&want.spec.image);
+        }
+        world
+    }
+
+    fn decide(&self) -> Decision {
+        reconcile(&self.wanted, &self.observed, self.now_ms)
+    }
+
+    /// Decides, marks the actions as begun and shows them.
+    fn step(&mut self) -> Vec<String> {
+        let actions = self.decide().actions;
+        for action in &actions {
+            self.observed.apply(action, self.now_ms);
+        }
+        actions.iter().map(shown).collect()
+    }
+
+    fn statuses(&self) -> Vec<String> {
+        let shown = |status: &Status| {
+            let reason = status.reason.as_ref().map(|reason| format!(": {reason}"));
+            let Status { instance, attempt, phase, .. } = status;
+            format!("{instance}.{attempt} {phase}{}", reason.unwrap_or_default())
+        };
+        self.decide().statuses.iter().map(shown).collect()
+    }
+
+    fn exit(&mut self, container: &str, code: i32) {
+        self.observed.exited(&id(container), ended(code), self.now_ms);
+    }
+}
+
+fn shown(action: &Action) -> String {
+    match action {
+        Action::PrepareImage(image) => format!("prepare {}", image.reference),
+        Action::Start { id, .. } => format!("start {id}"),
+        Action::Stop { id, .. } => format!("stop {id}"),
+        Action::Remove { id } => format!("remove {id}"),
+    }
+}
+
+#[test]
+fn an_instance_is_pulled_made_and_kept() {
+    let web = plain("web", 1);
+    let mut world = World::of(&[&web]);
+    assert_eq!(world.statuses(), ["shop.web.1.1 pulling"]);
+    assert_eq!(world.step(), ["prepare web:1"]);
+    assert_eq!(world.step(), [""; 0]);
+    world.observed.image_ready(&web.spec.image);
+    assert_eq!(world.step(), ["start shop.web.1.1"]);
+    assert_eq!(world.statuses(), ["shop.web.1.1 creating"]);
+    world.observed.started(&id("shop.web.1.1"));
+    assert_eq!(world.statuses(), ["shop.web.1.1 running"]);
+    assert_eq!(
+        world.decide(),
+        Decision { statuses: world.decide().statuses, ..Decision::default() }
+    );
+}
+
+#[test]
+fn a_killed_container_is_replaced_at_once_and_a_crash_loop_slows_down() {
+    let web = plain("web", 1);
+    let mut world = World::with_images(&[&web]);
+    world.step();
+    let mut waits = Vec::new();
+    for attempt in 1..=5 {
+        let container = format!("shop.web.1.{attempt}");
+        world.observed.started(&id(&container));
+        world.step();
+        world.exit(&container, 1);
+        let begun = world.now_ms;
+        while world.decide().actions.is_empty() {
+            assert_eq!(
+                world.statuses(),
+                [format!(
+                    "shop.web.1.{} waiting: ended with exit code 1; starts again after a pause",
+                    attempt + 1
+                )]
+            );
+            world.now_ms = world.decide().wake_at_ms.unwrap();
+        }
+        assert_eq!(world.step(), [format!("start shop.web.1.{}", attempt + 1)]);
+        waits.push(world.now_ms - begun);
+    }
+    assert_eq!(waits, [0, 100, 200, 400, 800]);
+    // Only the newest ended one is left, until its successor runs.
+    world.observed.started(&id("shop.web.1.6"));
+    assert_eq!(world.step(), ["remove shop.web.1.5"]);
+    // It lasted: its past is forgotten.
+    world.now_ms += 60_000;
+    world.exit("shop.web.1.6", 137);
+    assert_eq!(world.step(), ["start shop.web.1.7"]);
+}
+
+#[test]
+fn the_restart_policy_ends_it() {
+    let job = spec("job", 1, |spec| {
+        spec.restart = RestartPolicy {
+            condition: RestartCondition::OnFailure,
+            delay_ms: 50,
+            max_attempts: Some(1),
+            window_ms: 10_000,
+        };
+    });
+    let mut world = World::with_images(&[&job]);
+    world.step();
+    world.observed.create_failed(&id("shop.job.1.1"), "no such file", world.now_ms);
+    let reason = "could not be made: no such file; starts again after a pause";
+    assert_eq!(world.statuses(), [format!("shop.job.1.2 waiting: {reason}")]);
+    assert_eq!(world.decide().wake_at_ms, Some(T0 + 50));
+    world.now_ms += 50;
+    assert_eq!(world.step(), ["start shop.job.1.2"]);
+    world.observed.started(&id("shop.job.1.2"));
+    world.exit("shop.job.1.2", 3);
+    assert_eq!(world.statuses(), ["shop.job.1.2 failed: ended with exit code 3"]);
+    world.step();
+    assert_eq!(world.decide().wake_at_ms, None);
+
+    let mut world = World::with_images(&[&job]);
+    world.step();
+    world.observed.started(&id("shop.job.1.1"));
+    world.exit("shop.job.1.1", 0);
+    assert_eq!(world.statuses(), ["shop.job.1.1 completed"]);
+    assert_eq!(world.step(), [""; 0]);
+}
+
+#[test]
+fn a_changed_spec_replaces_only_when_the_new_one_can_start() {
+    let (old, new) = (plain("web", 1), plain("web", 2));
+    let mut world = World::with_images(&[&old]);
+    world.step();
+    world.observed.started(&id("shop.web.1.1"));
+    world.wanted = wanted(&[&new]);
+    assert_eq!(world.step(), ["prepare web:2"]);
+    world.observed.image_failed(&new.spec.image, "no such image", world.now_ms);
+    assert_eq!(
+        world.statuses(),
+        ["shop.web.1.2 pulling: no such image; attempt 1, of the version before, runs on"]
+    );
+    assert_eq!(world.decide().wake_at_ms, Some(T0 + 1_000));
+    world.now_ms += 1_000;
+    assert_eq!(world.step(), ["prepare web:2"]);
+    world.observed.image_ready(&new.spec.image);
+    assert_eq!(world.step(), ["stop shop.web.1.1"]);
+    assert_eq!(world.statuses(), ["shop.web.1.2 creating: waits for the end of attempt 1"]);
+    world.exit("shop.web.1.1", 143);
+    assert_eq!(world.step(), ["start shop.web.1.2"]);
+    world.observed.started(&id("shop.web.1.2"));
+    assert_eq!(world.step(), ["remove shop.web.1.1"]);
+}
+
+#[test]
+fn an_image_that_fails_is_tried_ever_more_slowly() {
+    let web = plain("web", 1);
+    let mut world = World::of(&[&web]);
+    let mut waits = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(world.step(), ["prepare web:1"]);
+        world.observed.image_failed(&web.spec.image, "no route", world.now_ms);
+        let at_ms = world.decide().wake_at_ms.unwrap();
+        waits.push(at_ms - world.now_ms);
+        world.now_ms = at_ms;
+        assert_eq!(world.statuses(), ["shop.web.1.1 pulling: no route"]);
+    }
+    assert_eq!(waits, [1_000, 2_000, 4_000, 8_000]);
+}
+
+#[test]
+fn dependencies_order_the_first_start() {
+    use DependencyCondition::{ServiceCompletedSuccessfully, ServiceHealthy, ServiceStarted};
+    for condition in [ServiceStarted, ServiceHealthy] {
+        let (db, web) = (plain("db", 1), depending("web", "db", condition));
+        let mut world = World::with_images(&[&db, &web]);
+        assert_eq!(world.step(), ["start shop.db.1.1"]);
+        assert_eq!(
+            world.statuses(),
+            ["shop.db.1.1 creating", "shop.web.1.1 waiting: waits for shop.db.1 to start"]
+        );
+        world.observed.started(&id("shop.db.1.1"));
+        assert_eq!(world.step(), ["start shop.web.1.1"]);
+        // A restart waits for nobody.
+        world.observed.started(&id("shop.web.1.1"));
+        world.wanted = wanted(&[&plain("db", 2), &web]);
+        world.exit("shop.web.1.1", 1);
+        assert!(world.step().contains(&"start shop.web.1.2".to_owned()));
+    }
+    let once = spec("init", 1, |spec| spec.restart.condition = RestartCondition::None);
+    let web = depending("web", "init", ServiceCompletedSuccessfully);
+    for (code, expected) in [
+        (0, "shop.web.1.1 creating"),
+        (
+            1,
+            "shop.web.1.1 waiting: waits for shop.init.1 to complete successfully, but it failed and is not tried again",
+        ),
+    ] {
+        let mut world = World::with_images(&[&once, &web]);
+        assert_eq!(world.step(), ["start shop.init.1.1"]);
+        world.observed.started(&id("shop.init.1.1"));
+        assert_eq!(world.step(), [""; 0]);
+        world.exit("shop.init.1.1", code);
+        world.step();
+        assert_eq!(world.statuses()[1], expected);
+    }
+    // What is not on this node counts as there.
+    let mut alone = World::with_images(&[&web]);
+    assert_eq!(alone.step(), ["start shop.web.1.1"]);
+}
+
+#[test]
+fn what_nobody_wants_ends_dependants_first() {
+    let db = plain("db", 1);
+    let web = depending("web", "db", DependencyCondition::ServiceStarted);
+    let mut world = World::with_images(&[&db, &web]);
+    world.step();
+    world.observed.started(&id("shop.db.1.1"));
+    world.step();
+    world.observed.started(&id("shop.web.1.1"));
+    world.wanted.clear();
+    assert_eq!(world.step(), ["stop shop.web.1.1"]);
+    assert_eq!(
+        world.statuses(),
+        [
+            "shop.db.1.1 stopping: waits for shop.web.1, which depends on it, to end",
+            "shop.web.1.1 stopping: no longer assigned to this node"
+        ]
+    );
+    world.exit("shop.web.1.1", 0);
+    assert_eq!(world.step(), ["stop shop.db.1.1", "remove shop.web.1.1"]);
+    world.exit("shop.db.1.1", 0);
+    world.observed.removed(&id("shop.web.1.1"));
+    assert_eq!(world.step(), ["remove shop.db.1.1"]);
+    world.observed.removed(&id("shop.db.1.1"));
+    world.observed.forget(&world.wanted);
+    assert_eq!(world.statuses(), [""; 0]);
+    // It comes back: no number is used twice.
+    world.wanted = wanted(&[&db]);
+    world.observed.image_ready(&db.spec.image);
+    assert_eq!(world.step(), ["start shop.db.1.2"]);
+}
+
+#[test]
+fn a_ring_of_dependencies_does_not_hold_itself_up() {
+    let on = DependencyCondition::ServiceStarted;
+    let (a, b) = (depending("a", "b", on), depending("b", "a", on));
+    let mut world = World::with_images(&[&a, &b]);
+    let states = [("shop.a.1.1", &a), ("shop.b.1.1", &b)].map(|(name, want)| running(name, want));
+    world.observed.snapshot(&states, T0, T0);
+    let (a, b) = (a.clone(), b.clone());
+    world.observed.learn_specs(|hash| {
+        [&a, &b].into_iter().find(|w| w.spec_hash == *hash).map(|w| w.spec.clone())
+    });
+    world.wanted.clear();
+    assert_eq!(world.step(), ["stop shop.a.1.1", "stop shop.b.1.1"]);
+}
+
+fn running(name: &str, want: &WantedInstance) -> ContainerState {
+    ContainerState {
+        id: id(name),
+        spec_hash: want.spec_hash,
+        status: ContainerStatus::Running { pid: 1 },
+        started_ms: T0 - 5_000,
+    }
+}
+
+#[test]
+fn what_runs_already_is_adopted() {
+    let web = plain("web", 1);
+    let mut world = World::with_images(&[&web]);
+    world.observed.snapshot(&[running("shop.web.1.7", &web)], T0, T0);
+    assert_eq!(world.step(), [""; 0]);
+    assert_eq!(world.statuses(), ["shop.web.1.7 running"]);
+    // Its end while the keeper was away is news, and the next number follows.
+    let mut gone = running("shop.web.1.7", &web);
+    gone.status = ContainerStatus::Exited(Exit { code: None, out_of_memory: false });
+    world.observed.snapshot(&[gone], T0, T0);
+    assert_eq!(world.step(), ["start shop.web.1.8"]);
+    // Two of one slot: the newest of the right spec stays.
+    let two = [running("shop.web.1.8", &web), running("shop.web.1.9", &web)];
+    world.observed.snapshot(&two, T0, T0);
+    assert_eq!(world.step(), ["stop shop.web.1.8"]);
+}
+
+#[test]
+fn a_decision_is_bounded_and_says_that_there_is_more() {
+    let web = plain("web", 1);
+    let mut world = World::with_images(&[&web]);
+    world.wanted =
+        (1..=200).map(|slot| (format!("shop.web.{slot}").parse().unwrap(), web.clone())).collect();
+    let decision = world.decide();
+    assert_eq!((decision.actions.len(), decision.wake_at_ms), (MAX_ACTIONS, Some(T0)));
+    let mut started = 0;
+    while !world.decide().actions.is_empty() {
+        started += world.step().len();
+    }
+    assert_eq!(started, 200);
+}
+
+/// One container of an arbitrary state: slot, attempt, version, what it does.
+fn any_container() -> impl Strategy<Value = (u8, u32, u8, u8)> {
+    (0..4_u8, 1..4_u32, 1..3_u8, 0..4_u8)
+}
+
+/// One wanted service: its version (0 is not wanted), on whom it depends, and how it restarts.
+fn any_service() -> impl Strategy<Value = (u8, u8, u8)> {
+    (0..3_u8, 0..5_u8, 0..3_u8)
+}
+
+const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
+
+fn arbitrary_wanted(services: &[(u8, u8, u8)]) -> Wanted {
+    let mut instances = Vec::new();
+    for (at, (version, on, restart)) in services.iter().enumerate() {
+        if *version == 0 {
+            continue;
+        }
+        instances.push(spec(SERVICES[at], *version, |spec| {
+            // Only on earlier ones: rings are refused before they come here.
+            if usize::from(*on) < at {
+                let service = SERVICES[usize::from(*on)].parse().unwrap();
+                let condition = DependencyCondition::ServiceStarted;
+                spec.depends_on.push(Dependency {
+                    service,
+                    condition,
+                    restart: false,
+                    required: true,
+                });
+            }
+            spec.restart.condition =
+                [RestartCondition::Any, RestartCondition::OnFailure, RestartCondition::None]
+                    [usize::from(*restart)];
+        }));
+    }
+    wanted(&instances.iter().collect::<Vec<_>>())
+}
+
+fn arbitrary_state((at, attempt, version, what): (u8, u32, u8, u8)) -> ContainerState {
+    let service = SERVICES[usize::from(at)];
+    ContainerState {
+        id: id(&format!("shop.{service}.1.{attempt}")),
+        spec_hash: plain(service, version).spec_hash,
+        status: match what {
+            0 => ContainerStatus::Exited(ended(0)),
+            1 => ContainerStatus::Exited(ended(1)),
+            _ => ContainerStatus::Running { pid: 1 },
+        },
+        started_ms: T0 - 1_000,
+    }
+}
+
+/// Does what is decided on the fake runtime until nothing is decided any more.
+fn converge(world: &mut World, runtime: &mut FakeRuntime) {
+    let image = Arc::new(PreparedImage {
+        digest: String::new(),
+        config: Default::default(),
+        layers: Vec::new(),
+    });
+    for _ in 0..200 {
+        while let Some(event) = runtime.poll_event() {
+            match event {
+                RuntimeEvent::Snapshot(states) => {
+                    world.observed.snapshot(&states, world.now_ms, world.now_ms);
+                }
+                RuntimeEvent::Started { id, .. } => world.observed.started(&id),
+                RuntimeEvent::Exited { id, exit } => world.observed.exited(&id, exit, world.now_ms),
+                RuntimeEvent::Removed { id } => world.observed.removed(&id),
+                other => panic!("{other:?}"),
+            }
+        }
+        let decision = world.decide();
+        for action in &decision.actions {
+            world.observed.apply(action, world.now_ms);
+            match action {
+                Action::PrepareImage(image) => world.observed.image_ready(image),
+                Action::Start { id, spec_hash, spec } => {
+                    let (id, spec, image) = (id.clone(), spec.clone(), image.clone());
+                    let request = ContainerRequest { id, spec, spec_hash: *spec_hash, image };
+                    runtime.start(&request).unwrap();
+                }
+                Action::Stop { id, .. } => runtime.stop(id, 15, 1).unwrap(),
+                Action::Remove { id } => runtime.remove(id).unwrap(),
+            }
+        }
+        if decision.actions.is_empty() {
+            match decision.wake_at_ms {
+                Some(at_ms) => world.now_ms = at_ms.max(world.now_ms + 1),
+                None => return,
+            }
+        }
+    }
+    panic!("it does not come to rest: {:?}", world.statuses());
+}
+
+proptest! {
+    #[test]
+    fn from_any_state_it_comes_to_what_is_wanted_and_rests(
+        services in proptest::collection::vec(any_service(), 4),
+        containers in proptest::collection::vec(any_container(), 0..8),
+    ) {
+        let mut states: Vec<ContainerState> = containers.into_iter().map(arbitrary_state).collect();
+        states.sort_by(|a, b| a.id.cmp(&b.id));
+        states.dedup_by(|a, b| a.id == b.id);
+        let kept = states.clone();
+        let mut world = World::of(&[]);
+        world.wanted = arbitrary_wanted(&services);
+        let mut runtime = FakeRuntime::new(states);
+        converge(&mut world, &mut runtime);
+
+        let live = |instance: &InstanceId| -> Vec<&ContainerState> {
+            let of = runtime.containers.values().filter(|c| c.id.instance == *instance);
+            of.filter(|c| matches!(c.status, ContainerStatus::Running { .. })).collect()
+        };
+        for container in runtime.containers.values() {
+            prop_assert!(world.wanted.contains_key(&container.id.instance), "{} is left", container.id);
+        }
+        for (instance, want) in &world.wanted {
+            let live = live(instance);
+            let done = world.decide().statuses.iter().any(|status| {
+                status.instance == *instance && status.phase.is_final() && status.spec == want.spec_hash
+            });
+            prop_assert!(live.len() == 1 || (done && live.is_empty()), "{instance}: {live:?}");
+            prop_assert!(live.iter().all(|c| c.spec_hash == want.spec_hash));
+            // What ran right was never touched, unless there were two.
+            let right = kept.iter().filter(|c| {
+                c.id.instance == *instance
+                    && c.spec_hash == want.spec_hash
+                    && matches!(c.status, ContainerStatus::Running { .. })
+            });
+            if let Some(newest) = right.map(|c| &c.id).max() {
+                prop_assert_eq!(&live[0].id, newest);
+            }
+        }
+    }
+}
