@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Running, free_port, program, wait_for};
+use crate::wire::Wire;
 
 /// Numbers the fleets of one test program, for names on the machine.
 static FLEETS: AtomicU32 = AtomicU32::new(0);
@@ -32,6 +33,7 @@ pub struct Fleet {
     nodes: Vec<Node>,
     controller: Option<Running>,
     mosquitto: Option<Running>,
+    wire: Option<Wire>,
     kind: Broker,
     folder: TempDir,
     tag: String,
@@ -65,27 +67,59 @@ impl Fleet {
             rustix::process::geteuid().is_root(),
             "this test runs real containers: run it as root"
         );
+        let mut fleet = Self::prepare(kind);
+        if kind == Broker::Mosquitto {
+            fleet.start_mosquitto();
+        }
+        fleet.start_controller();
+        fleet
+    }
+
+    /// Starts a controller whose nodes live in a network namespace behind one wire.
+    #[must_use]
+    pub fn on_a_wire() -> Self {
+        let mut fleet = Self::prepare(Broker::Embedded);
+        fleet.wire = Some(Wire::new(&fleet.tag));
+        fleet.start_controller();
+        fleet
+    }
+
+    /// Bytes over the wire so far.
+    ///
+    /// # Panics
+    /// When the fleet has none.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u64 {
+        self.wire.as_ref().expect("a fleet on a wire").bytes()
+    }
+
+    fn prepare(kind: Broker) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test runs real containers: run it as root"
+        );
         let tag = format!(
             "limpet-test-{}-{}",
             std::process::id(),
             FLEETS.fetch_add(1, Ordering::Relaxed)
         );
         let folder = tempfile::Builder::new().prefix(&tag).tempdir().unwrap();
-        let mut fleet = Self {
+        Self {
             nodes: vec![],
             controller: None,
             mosquitto: None,
+            wire: None,
             kind,
             folder,
             tag,
             api: free_port(),
             mqtt: free_port(),
-        };
-        if kind == Broker::Mosquitto {
-            fleet.start_mosquitto();
         }
-        fleet.start_controller();
-        fleet
+    }
+
+    /// Where nodes find the broker and the controller.
+    fn host(&self) -> String {
+        self.wire.as_ref().map_or_else(|| "127.0.0.1".into(), |wire| wire.host().to_owned())
     }
 
     /// The fleet's folder.
@@ -208,9 +242,11 @@ impl Fleet {
     }
 
     fn start_agent_with(&mut self, name: &str, more: &[&str]) {
-        let broker = format!("mqtt://127.0.0.1:{}", self.mqtt);
+        let broker = format!("mqtt://{}:{}", self.host(), self.mqtt);
+        let agent = program("limpet-agent");
+        let mut command =
+            self.wire.as_ref().map_or_else(|| Command::new(&agent), |wire| wire.command(&agent));
         let node = self.node_mut(name);
-        let mut command = Command::new(program("limpet-agent"));
         command.args([
             "--controller",
             &broker,
@@ -259,7 +295,7 @@ impl Fleet {
             fs::read_to_string(self.controller_data().join("admin.token")).unwrap_or_default();
         Command::new(program("limpet"))
             .args(arguments)
-            .env("LIMPET_SERVER", format!("http://127.0.0.1:{}", self.api))
+            .env("LIMPET_SERVER", format!("http://{}:{}", self.host(), self.api))
             .env("LIMPET_TOKEN", token.trim())
             .env("NO_COLOR", "1")
             .output()
@@ -405,7 +441,7 @@ impl Drop for Node {
         drop(self.agent.take());
         for pid in self.container_pids().into_iter().chain(self.keeper_pid()) {
             if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-                drop(rustix::process::kill_process(pid, rustix::process::Signal::KILL));
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
         // Nobody may be left in a cgroup before it can go.

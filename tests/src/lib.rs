@@ -8,8 +8,10 @@
     clippy::panic,
     clippy::disallowed_methods,
     clippy::print_stdout,
+    clippy::let_underscore_must_use,
     reason = "a test fails by panicking, and it has to look at the clock"
 )]
 
 pub mod fleet;
 pub mod process;
+pub mod wire;

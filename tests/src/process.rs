@@ -96,7 +96,7 @@ impl Running {
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_raw(self.child.id().cast_signed()).expect("a child has a pid");
         // It may just have ended by itself; whoever waits for it sees that.
-        drop(kill_process(pid, signal));
+        let _ = kill_process(pid, signal);
     }
 
     /// Kills it as a power cut would.

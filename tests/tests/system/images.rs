@@ -1,0 +1,52 @@
+//! Real images, good and bad.
+
+use limpet_tests::fleet::Fleet;
+use limpet_tests::process::wait_for;
+
+#[test]
+fn busybox_runs_as_its_image_says() {
+    let mut fleet = Fleet::start();
+    fleet.load_image(&limpet_images::busybox_archive().unwrap());
+    fleet.add_node("n1", &[]);
+    let compose = "services: {shell: {image: busybox, command: [sh, -c, 'echo user $(id -u) of $$GREETING; sleep 1000'], user: '1000', environment: {GREETING: hello}}}";
+    fleet.apply("box", compose, &["--wait"]);
+    let logs = wait_for("a line of output", || {
+        let logs = fleet.limpet(&["logs", "shell"]);
+        (!logs.is_empty()).then_some(logs)
+    });
+    assert!(logs.contains("user 1000 of hello"), "{logs}");
+}
+
+#[test]
+fn an_image_that_is_nowhere_is_named_and_others_go_on() {
+    let mut fleet = Fleet::start();
+    fleet.load_image(&limpet_images::demo_archive());
+    fleet.add_node("n1", &[]);
+    // Nobody listens there: what a registry that is away looks like.
+    let port = limpet_tests::process::free_port();
+    let compose = format!(
+        "services: {{absent: {{image: 'localhost:{port}/no/such:1'}}, never: {{image: 'not-loaded:1', pull_policy: never}}, clock: {{image: limpet-demo, command: [clock]}}}}"
+    );
+    fleet.apply("shop", &compose, &[]);
+    fleet.wait_running("clock", 1);
+    let absent = fleet.wait_reason("absent", &port.to_string());
+    assert_ne!(absent["phase"], "running", "{absent}");
+    fleet.wait_reason("never", "not-loaded");
+    let events = fleet.limpet(&["events"]);
+    assert!(events.contains("shop.absent.1"), "{events}");
+    let waited = fleet.try_limpet(&["wait", "shop", "--timeout", "1s"]);
+    assert!(!waited.status.success(), "an application with a missing image is not settled");
+}
+
+#[test]
+fn a_broken_archive_is_refused_and_nothing_is_kept() {
+    let fleet = Fleet::start();
+    let mut archive = limpet_images::demo_archive();
+    archive.truncate(archive.len() / 2);
+    let file = fleet.folder().join("broken.tar");
+    std::fs::write(&file, archive).unwrap();
+    let output = fleet.try_limpet(&["image", "load", file.to_str().unwrap()]);
+    assert!(!output.status.success());
+    assert!(!output.stderr.is_empty());
+    assert_eq!(fleet.limpet_json(&["image", "ls"]).as_array().map(Vec::len), Some(0));
+}

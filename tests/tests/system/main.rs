@@ -1,0 +1,17 @@
+//! Limpet as a whole: real controller, real brokers, real agents, real containers.
+//!
+//! One program, so that everything is linked once; one file a subject.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking, and it has to look at the clock"
+)]
+
+mod bad_starts;
+mod garbage;
+mod images;
+mod kills;
+mod nodes;
+mod service;
