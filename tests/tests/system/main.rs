@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::let_underscore_must_use,
     reason = "a test fails by panicking, and it has to look at the clock"
 )]
 

@@ -7,6 +7,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::disallowed_methods,
+    clippy::let_underscore_must_use,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     reason = "a benchmark that cannot measure stops with what went wrong"

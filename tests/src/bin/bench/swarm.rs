@@ -50,9 +50,7 @@ impl Swarm {
             swarm.docker().arg("info").output().ok()?.status.success().then_some(())
         });
         output(swarm.docker().args(["swarm", "init", "--advertise-addr", "127.0.0.1"]));
-        let archive = swarm.folder.path().join("image.tar");
-        fs::write(&archive, limpet_images::demo_docker_archive()).unwrap();
-        output(swarm.docker().arg("load").arg("-i").arg(&archive));
+        swarm.load_image();
         Some(swarm)
     }
 
@@ -60,6 +58,18 @@ impl Swarm {
         let mut command = Command::new("docker");
         command.arg("-H").arg(format!("unix://{}", self.folder.path().join("sock").display()));
         command
+    }
+
+    /// Docker 20.10 reads its own archives only; skopeo makes one of ours.
+    fn load_image(&self) {
+        let (ours, theirs) =
+            (self.folder.path().join("oci.tar"), self.folder.path().join("docker.tar"));
+        fs::write(&ours, limpet_images::demo_archive()).unwrap();
+        let mut copy = Command::new("skopeo");
+        copy.args(["--insecure-policy", "copy", "--quiet"])
+            .arg(format!("oci-archive:{}", ours.display()));
+        output(copy.arg(format!("docker-archive:{}:limpet-demo:latest", theirs.display())));
+        output(self.docker().arg("load").arg("-i").arg(&theirs));
     }
 
     fn containers(&self) -> Vec<String> {
@@ -175,7 +185,7 @@ impl Drop for Swarm {
         for mount in fs::read_to_string("/proc/mounts").unwrap_or_default().lines().rev() {
             let target = mount.split(' ').nth(1).unwrap_or_default();
             if target.starts_with(&*self.folder.path().to_string_lossy()) {
-                drop(rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH));
+                let _ = rustix::mount::unmount(target, rustix::mount::UnmountFlags::DETACH);
             }
         }
     }

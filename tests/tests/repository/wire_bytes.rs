@@ -2,7 +2,6 @@
 //!
 //! A change that adds an optional field leaves these bytes as they are. To accept a deliberate
 //! change, run with `LIMPET_BLESS=1` and say in `docs/decisions/` how old nodes cope.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::fmt::Write as _;
 use std::path::Path;
