@@ -6,7 +6,7 @@ use limpet_tests::process::wait_for;
 #[test]
 fn busybox_runs_as_its_image_says() {
     let mut fleet = Fleet::start();
-    fleet.load_image(&limpet_images::busybox_archive().unwrap());
+    fleet.load_image(&limpet_images::busybox_archive(None).unwrap());
     fleet.add_node("n1", &[]);
     let compose = "services: {shell: {image: busybox, command: [sh, -c, 'echo user $(id -u) of $$GREETING; sleep 1000'], user: '1000', environment: {GREETING: hello}}}";
     fleet.apply("box", compose, &["--wait"]);
@@ -49,4 +49,44 @@ fn a_broken_archive_is_refused_and_nothing_is_kept() {
     assert!(!output.status.success());
     assert!(!output.stderr.is_empty());
     assert_eq!(fleet.limpet_json(&["image", "ls"]).as_array().map(Vec::len), Some(0));
+}
+
+/// A Debian tree, made once a machine: it takes a minute. Kept beside the build, where a clean
+/// removes it.
+fn debian_tree() -> std::path::PathBuf {
+    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (tree, fresh) = (cache.join("debian-bookworm"), cache.join("debian-bookworm.new"));
+    if !tree.exists() {
+        // What an interrupted run left may be there.
+        let _ = std::fs::remove_dir_all(&fresh);
+        let made = std::process::Command::new("debootstrap")
+            .args(["--variant=minbase", "bookworm"])
+            .arg(&fresh)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "debootstrap: {}", String::from_utf8_lossy(&made.stdout));
+        std::fs::rename(&fresh, &tree).unwrap();
+    }
+    tree
+}
+
+#[test]
+fn a_debian_of_several_layers_runs() {
+    let archive = limpet_images::debian_archive(&debian_tree()).unwrap();
+    let mut fleet = Fleet::start();
+    fleet.load_image(&archive);
+    fleet.add_node("n1", &[]);
+    let look = "cat /etc/debian_version /etc/limpet-layer; ls /usr/share/doc; test -e /etc/motd || echo no motd; exec sleep 1000";
+    let compose =
+        format!("services: {{debian: {{image: debian-test, command: [bash, -c, '{look}']}}}}");
+    fleet.apply("debian", &compose, &["--wait"]);
+    let logs = wait_for("the layers to be seen", || {
+        let logs = fleet.limpet(&["logs", "debian"]);
+        logs.contains("no motd").then_some(logs)
+    });
+    assert!(logs.contains("12.") && logs.contains("two"), "{logs}");
+    assert!(
+        logs.contains("only") && !logs.contains("bash\n"),
+        "the opaque folder hides what is below: {logs}"
+    );
 }
