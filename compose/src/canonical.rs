@@ -39,7 +39,10 @@ fn walk(node: &mut Node, spot: Spot, problems: &mut Problems) -> bool {
         return true;
     }
     let Some(key) = keys::find(spot.pattern) else { return true };
-    let outcome = short::expand(node, spot, problems).and_then(|()| cast(node, key.shape, spot));
+    let outcome = short::expand(node, spot, problems)
+        .and_then(|()| cast(node, key.shape, spot))
+        .and_then(|()| short::check(node, spot))
+        .and_then(|()| needed(node, spot));
     if let Err(diagnostic) = outcome {
         problems.push(diagnostic);
         return false;
@@ -61,6 +64,15 @@ fn walk(node: &mut Node, spot: Spot, problems: &mut Problems) -> bool {
         _ => {}
     }
     true
+}
+
+fn needed(node: &Node, spot: Spot) -> Result<(), Diagnostic> {
+    let missing =
+        short::needed(spot.pattern).iter().find(|key| node.get(key).is_none_or(Node::is_null));
+    match missing {
+        Some(key) => Err(spot.fail(node, format!("`{key}` is missing"))),
+        None => Ok(()),
+    }
 }
 
 fn walk_map(node: &mut Node, spot: Spot, problems: &mut Problems) {

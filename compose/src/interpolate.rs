@@ -7,53 +7,79 @@ use std::collections::BTreeMap;
 
 use crate::Diagnostic;
 use crate::diagnostic::Problems;
-use crate::limits::{MAX_INTERPOLATION_DEPTH, MAX_VALUE_BYTES};
-use crate::node::{Node, Value};
+use crate::limits::{MAX_INTERPOLATED_BYTES, MAX_INTERPOLATION_DEPTH, MAX_VALUE_BYTES};
+use crate::node::{Node, Place, Value};
 
 /// The variables by name.
 pub(crate) type Variables = BTreeMap<String, String>;
 
 /// Interpolates every text of a tree.
-pub(crate) fn tree(node: &mut Node, path: &str, variables: &Variables, problems: &mut Problems) {
-    match &mut node.value {
-        Value::Text(text) if text.contains('$') => {
-            let outcome = interpolate(text, variables);
-            for name in &outcome.unset {
-                let place = node.place.find(&format!("${name}"));
-                let place = if place.slice().starts_with('$') {
-                    place
-                } else {
-                    node.place.find(&format!("${{{name}"))
-                };
-                let message = format!("the variable {name} is not set; it becomes an empty text");
-                let advice = format!(
-                    "set {name} in the environment or in .env, or write ${{{name}:-default}}"
-                );
-                problems.push(Diagnostic::warning(message).at(&place).key(path).advice(advice));
-            }
-            match outcome.text {
-                Ok(new) => *text = new,
-                Err(error) => {
-                    let place = node.place.find(&error.near);
-                    let mut diagnostic = Diagnostic::error(error.message).at(&place).key(path);
-                    if let Some(advice) = error.advice {
-                        diagnostic = diagnostic.advice(advice);
-                    }
-                    problems.push(diagnostic);
+pub(crate) struct Interpolation<'a> {
+    pub(crate) variables: &'a Variables,
+    /// How many bytes may still come out.
+    pub(crate) budget: &'a mut usize,
+    pub(crate) problems: &'a mut Problems,
+}
+
+impl Interpolation<'_> {
+    /// Interpolates a node and everything below it.
+    pub(crate) fn tree(&mut self, node: &mut Node, path: &str) {
+        match &mut node.value {
+            Value::Text(text) if text.contains('$') => {
+                let outcome = interpolate(text, self.variables);
+                for name in &outcome.unset {
+                    self.warn(name, &node.place, path);
+                }
+                match outcome.text {
+                    Ok(new) => self.put(new, text, &node.place, path),
+                    Err(error) => self.fail(error, &node.place, path),
                 }
             }
+            Value::Sequence(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.tree(item, &format!("{path}[{index}]"));
+                }
+            }
+            Value::Mapping(mapping) => {
+                for (key, entry) in mapping {
+                    self.tree(&mut entry.node, &crate::canonical::join(path, key));
+                }
+            }
+            Value::Text(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
-        Value::Sequence(items) => {
-            for (index, item) in items.iter_mut().enumerate() {
-                tree(item, &format!("{path}[{index}]"), variables, problems);
+    }
+
+    fn put(&mut self, new: String, text: &mut String, place: &Place, path: &str) {
+        match self.budget.checked_sub(new.len()) {
+            Some(rest) => {
+                *self.budget = rest;
+                *text = new;
+            }
+            None => {
+                text.clear();
+                let message =
+                    format!("the variables become more than {MAX_INTERPOLATED_BYTES} bytes");
+                self.problems.push(Diagnostic::error(message).at(place).key(path));
             }
         }
-        Value::Mapping(mapping) => {
-            for (key, entry) in mapping {
-                tree(&mut entry.node, &crate::canonical::join(path, key), variables, problems);
-            }
-        }
-        Value::Text(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+
+    fn warn(&mut self, name: &str, place: &Place, path: &str) {
+        let bare = place.find(&format!("${name}"));
+        let place =
+            if bare.slice().starts_with('$') { bare } else { place.find(&format!("${{{name}")) };
+        let message = format!("the variable {name} is not set; it becomes an empty text");
+        let advice =
+            format!("set {name} in the environment or in .env, or write ${{{name}:-default}}");
+        self.problems.push(Diagnostic::warning(message).at(&place).key(path).advice(advice));
+    }
+
+    fn fail(&mut self, error: Error, place: &Place, path: &str) {
+        let diagnostic = Diagnostic::error(error.message).at(&place.find(&error.near)).key(path);
+        self.problems.push(match error.advice {
+            Some(advice) => diagnostic.advice(advice),
+            None => diagnostic,
+        });
     }
 }
 

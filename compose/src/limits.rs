@@ -9,6 +9,8 @@ pub const MAX_DEPTH: usize = 48;
 pub const MAX_NODES: usize = 100_000;
 /// Longest value of a variable: the kernel takes no longer argument or variable (`MAX_ARG_STRLEN`).
 pub const MAX_VALUE_BYTES: usize = 128 * 1024;
+/// How much text the variables of one project may become in all.
+pub const MAX_INTERPOLATED_BYTES: usize = 16 * 1024 * 1024;
 /// Deepest nesting of defaults in one interpolation.
 pub const MAX_INTERPOLATION_DEPTH: usize = 16;
 /// Most files that one project may read, so that includes of includes end.

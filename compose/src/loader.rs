@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use crate::diagnostic::Problems;
 use crate::extends::Origin;
-use crate::interpolate::{self, Variables};
-use crate::limits::MAX_FILE_READS;
+use crate::interpolate::{Interpolation, Variables, interpolate};
+use crate::limits::{MAX_FILE_READS, MAX_INTERPOLATED_BYTES};
 use crate::merge::{Tags, merge};
 use crate::node::{Node, Place, Source};
 use crate::{
@@ -60,6 +60,7 @@ pub fn load(options: &LoadOptions, files: &dyn Files) -> Result<Project, Vec<Dia
         problems: Problems::default(),
         including: Vec::new(),
         reads: 0,
+        interpolated: MAX_INTERPOLATED_BYTES,
     };
     let absolute = |path: &PathBuf| paths::tidy(&here.join(path));
     let paths = match options.files.as_slice() {
@@ -90,6 +91,8 @@ pub(crate) struct Loader<'a> {
     /// The files that are being read, each included by the one before.
     pub(crate) including: Vec<PathBuf>,
     reads: usize,
+    /// How many bytes variables may still become.
+    interpolated: usize,
 }
 
 impl Loader<'_> {
@@ -159,7 +162,12 @@ impl Loader<'_> {
 
     /// Variables, check, long syntax and paths of one document.
     pub(crate) fn prepare(&mut self, document: &mut Node, base: &Path, variables: &Variables) {
-        interpolate::tree(document, "", variables, &mut self.problems);
+        let mut interpolation = Interpolation {
+            variables,
+            budget: &mut self.interpolated,
+            problems: &mut self.problems,
+        };
+        interpolation.tree(document, "");
         canonical::document(document, &mut self.problems);
         paths::document(document, base, variables);
     }
@@ -240,7 +248,7 @@ impl Loader<'_> {
             for document in documents.unwrap_or_default().iter().rev() {
                 let Some(node) = document.get("name") else { continue };
                 let text = node.scalar().unwrap_or_default();
-                let Ok(name) = interpolate::interpolate(text, variables).text else { continue };
+                let Ok(name) = interpolate(text, variables).text else { continue };
                 if let Err(error) = limpet_protocol::id::ApplicationName::new(&name) {
                     let message = format!("{name:?} is no name for a project: {error}");
                     let advice = limpet_protocol::id::ApplicationName::RULE;

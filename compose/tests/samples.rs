@@ -85,7 +85,7 @@ fn what_is_printed_keeps_the_schema_and_reads_back() {
             .map(|fault| format!("{}: {fault}", fault.instance_path()))
             .collect();
         assert!(faults.is_empty(), "{name}: {faults:#?}");
-        let printed = project.to_yaml().replace('$', "$$");
+        let printed = project.to_yaml();
         let files = MemoryFiles::new().with("again.yaml", &printed);
         let again = load(&options("again.yaml"), &files)
             .unwrap_or_else(|errors| panic!("{name}: {errors:?}"));

@@ -1,6 +1,6 @@
 //! The rows of `deploy`.
 
-use super::Shape::{Any, Bytes, Choice, Duration, Integer, List, Map, Number, Pairs, Text, Texts};
+use super::Shape::{Bytes, Choice, Duration, Integer, List, Map, Number, Pairs, Text, Texts};
 use super::{Section, honoured, noted, refused, reported, within};
 
 const ORDERS: &[&str] = &["start-first", "stop-first"];
@@ -68,7 +68,7 @@ pub(super) const SECTIONS: &[Section] = &[
             refused("reservations.devices", List, "name the device nodes under `devices`"),
             within("reservations.devices[]", Map),
             within("reservations.devices[].capabilities", Texts),
-            within("reservations.devices[].count", Any),
+            within("reservations.devices[].count", Integer),
             within("reservations.devices[].device_ids", Texts),
             within("reservations.devices[].driver", Text),
             within("reservations.devices[].options", Pairs),

@@ -1,8 +1,7 @@
 //! The rows of a service's own keys.
 
 use super::Shape::{
-    Any, Bool, Bytes, Choice, Command, Duration, Integer, List, Map, Names, Number, Pairs, Text,
-    Texts,
+    Bool, Bytes, Choice, Command, Duration, Integer, List, Map, Names, Number, Pairs, Text, Texts,
 };
 use super::{Section, honoured, noted, refused, reported};
 
@@ -41,7 +40,7 @@ pub(super) const SECTIONS: &[Section] = &[Section {
             Text,
             "instances are named application.service.slot, so that there can be several",
         ),
-        reported("cpu_count", Number, "it is for Windows: use `cpus`"),
+        reported("cpu_count", Integer, "it is for Windows: use `cpus`"),
         reported("cpu_percent", Number, "it is for Windows: use `cpus`"),
         noted("cpu_period", Number, "together with `cpu_quota`; prefer `cpus`"),
         noted("cpu_quota", Number, "in microseconds of `cpu_period` (100000); prefer `cpus`"),
@@ -72,7 +71,7 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         honoured("extends", Map),
         refused("external_links", Texts, NETWORK),
         honoured("extra_hosts", Texts),
-        refused("gpus", Any, "name the device nodes under `devices`"),
+        refused("gpus", List, "name the device nodes under `devices`"),
         honoured("group_add", Texts),
         reported(
             "healthcheck",

@@ -1,7 +1,7 @@
 //! The rows of what stands below a service's keys, apart from `deploy`.
 
 use super::Shape::{
-    Any, Bool, Bytes, Choice, Command, Duration, Integer, List, Map, Number, Pairs, Text, Texts,
+    Bool, Bytes, Choice, Command, Duration, Integer, List, Map, Number, Pairs, Text, Texts,
 };
 use super::{Section, honoured, noted, refused, reported, within};
 
@@ -75,9 +75,9 @@ pub(super) const SECTIONS: &[Section] = &[
             within("no_cache", Bool),
             within("platforms", Texts),
             within("privileged", Bool),
-            within("provenance", Any),
+            within("provenance", Text),
             within("pull", Bool),
-            within("sbom", Any),
+            within("sbom", Text),
             within("secrets", List),
             within("secrets[]", Map),
             within("secrets[].source", Text),
@@ -127,8 +127,9 @@ pub(super) const SECTIONS: &[Section] = &[
             honoured("env_file[].required", Bool),
             honoured("extends.service", Text),
             honoured("extends.file", Text),
+            within("gpus[]", Map),
             within("gpus[].capabilities", Texts),
-            within("gpus[].count", Any),
+            within("gpus[].count", Integer),
             within("gpus[].device_ids", Texts),
             within("gpus[].driver", Text),
             within("gpus[].options", Pairs),
@@ -204,7 +205,11 @@ pub(super) const SECTIONS: &[Section] = &[
             honoured("bind.create_host_path", Bool),
             reported("bind.propagation", Text, "mounts made later are not passed on: remove it"),
             reported("bind.recursive", Choice(RECURSIVE), "mounts below are bound too: remove it"),
-            reported("bind.selinux", Text, "files are not relabelled: relabel them on the node"),
+            reported(
+                "bind.selinux",
+                Choice(&["z", "Z"]),
+                "files are not relabelled: relabel them on the node",
+            ),
             honoured("volume", Map),
             reported("volume.labels", Pairs, "volumes have no labels in Limpet: remove it"),
             reported("volume.nocopy", Bool, "a volume begins empty in any case: remove it"),

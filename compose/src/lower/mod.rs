@@ -19,12 +19,13 @@ use std::collections::BTreeMap;
 use limpet_protocol::application::{Application, Service};
 use limpet_protocol::codec;
 use limpet_protocol::id::{ApplicationName, ServiceName};
-use limpet_protocol::limits::{MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES};
+use limpet_protocol::limits::MAX_SPEC_BYTES;
 use limpet_protocol::spec::{Dependency, DependencyCondition, Spec};
 
 use crate::Diagnostic;
+use crate::canonical::join;
 use crate::diagnostic::Problems;
-use crate::node::Node;
+use crate::node::{Node, Value};
 use crate::project::services;
 use reader::Reader;
 
@@ -42,13 +43,6 @@ pub(crate) fn application(tree: &Node, name: &str, problems: &mut Problems) -> A
             }
             Err(error) => reader.fail(node, format!("{name:?} is no name for a service: {error}")),
         }
-    }
-    if lowered.len() > MAX_SERVICES_PER_APPLICATION {
-        let message = format!(
-            "{} services, where an application may have {MAX_SERVICES_PER_APPLICATION}",
-            lowered.len()
-        );
-        problems.push(Diagnostic::error(message).advice("split it into several applications"));
     }
     report_volumes(tree, problems);
     Application { name: application, services: lowered }
@@ -71,6 +65,7 @@ fn service(
     name: &ServiceName,
     reader: &mut Reader,
 ) -> Service {
+    refuse_nul(reader.node, &reader.path, reader.problems);
     let network = network::network(reader);
     let spec = Spec {
         application: application.clone(),
@@ -86,7 +81,7 @@ fn service(
         stop: restart::stop(reader),
         log: restart::log(reader),
         depends_on: dependencies(tree, reader),
-        labels: reader.pairs("labels"),
+        labels: reader.labels("labels"),
     };
     if codec::encode_within(&spec, MAX_SPEC_BYTES).is_err() {
         let message = format!("the service is larger than {MAX_SPEC_BYTES} bytes");
@@ -94,7 +89,34 @@ fn service(
     }
     let mode = deploy::mode(reader);
     let placement = deploy::placement(reader);
-    Service { spec, mode, placement, labels: reader.pairs("deploy.labels") }
+    Service { spec, mode, placement, labels: reader.labels("deploy.labels") }
+}
+
+/// The kernel ends every text at a NUL: none of them can be passed on.
+fn refuse_nul(node: &Node, path: &str, problems: &mut Problems) {
+    let nul = |text: &str| text.contains('\0');
+    match &node.value {
+        Value::Text(text) if nul(text) => {
+            let message = "a text must not contain the character NUL";
+            problems.push(Diagnostic::error(message).at(&node.place).key(path));
+        }
+        Value::Sequence(items) => {
+            for (index, item) in items.iter().enumerate() {
+                refuse_nul(item, &format!("{path}[{index}]"), problems);
+            }
+        }
+        Value::Mapping(mapping) => {
+            for (name, entry) in mapping {
+                let path = join(path, name);
+                if nul(name) {
+                    let message = "a name must not contain the character NUL";
+                    problems.push(Diagnostic::error(message).at(&entry.key).key(&path));
+                }
+                refuse_nul(&entry.node, &path, problems);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn dependencies(tree: &Node, reader: &mut Reader) -> Vec<Dependency> {

@@ -51,6 +51,14 @@ impl<'a> Reader<'a, '_> {
             .collect()
     }
 
+    /// Names with texts; a name without one has the empty text.
+    pub(super) fn labels(&self, path: &str) -> BTreeMap<String, String> {
+        let mapping = self.get(path).and_then(Node::as_mapping).into_iter().flatten();
+        mapping
+            .map(|(name, entry)| (name.clone(), entry.node.scalar().unwrap_or_default().to_owned()))
+            .collect()
+    }
+
     /// A whole number within bounds; an error says what was expected.
     pub(super) fn integer(&mut self, path: &str, least: i64, most: i64) -> Option<i64> {
         let node = self.get(path)?;

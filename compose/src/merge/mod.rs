@@ -4,7 +4,10 @@
 //! unique: a later one takes the place of the earlier. Command, entrypoint and the test of a health
 //! check replace. `!reset` takes away, `!override` replaces.
 
+use indexmap::IndexMap;
+
 use crate::canonical::join;
+use crate::keys::{self, Shape};
 use crate::node::{Entry, Mapping, Node, Tag, Value};
 
 /// What happens to the tags of the upper tree.
@@ -112,20 +115,31 @@ fn child(pattern: &str, name: &str) -> String {
 }
 
 fn sequences(below: Vec<Node>, above: Vec<Node>, pattern: &str, tags: Tags) -> Vec<Node> {
-    let mut items: Vec<(Option<String>, Node)> = Vec::new();
+    let mut items: IndexMap<Identity, Node> = IndexMap::new();
     let pattern = format!("{pattern}[]");
     for item in below.into_iter().chain(above) {
         if item.tag == Tag::Reset {
             continue;
         }
         let item = clean(item, &pattern, tags);
-        let identity = identity(&pattern, &item);
-        match items.iter_mut().find(|(known, _)| known.is_some() && *known == identity) {
-            Some((_, known)) => *known = item,
-            None => items.push((identity, item)),
-        }
+        let identity =
+            identity(&pattern, &item).map_or(Identity::Place(items.len()), Identity::Name);
+        items.insert(identity, item);
     }
-    items.into_iter().map(|(_, item)| item).collect()
+    items.into_values().collect()
+}
+
+/// The items of one list: those with the same name take each other's place.
+#[derive(PartialEq, Eq, Hash)]
+enum Identity {
+    Name(String),
+    Place(usize),
+}
+
+/// Whether saying something twice in a list is the same as saying it once.
+fn is_set(pattern: &str) -> bool {
+    pattern == "services.*.ports"
+        || keys::find(pattern).is_some_and(|key| key.shape == Shape::Texts)
 }
 
 /// What makes an item of a list unique; nothing if it is not.
@@ -164,9 +178,13 @@ fn clean(node: Node, pattern: &str, tags: Tags) -> Node {
                 .collect(),
             )
         }
+        Value::Sequence(items) if is_set(pattern) => {
+            Value::Sequence(sequences(Vec::new(), items, pattern, tags))
+        }
         Value::Sequence(items) => {
+            let pattern = format!("{pattern}[]");
             let kept = items.into_iter().filter(|item| item.tag != Tag::Reset);
-            Value::Sequence(kept.map(|item| clean(item, pattern, tags)).collect())
+            Value::Sequence(kept.map(|item| clean(item, &pattern, tags)).collect())
         }
         other => other,
     };

@@ -10,6 +10,7 @@ mod references;
 mod report;
 
 use limpet_protocol::application::Application;
+use limpet_protocol::limits::MAX_SERVICES_PER_APPLICATION;
 
 use crate::diagnostic::{Problems, in_order};
 use crate::interpolate::Variables;
@@ -34,7 +35,7 @@ impl Project {
         &self.name
     }
 
-    /// The whole in the long syntax, as `docker compose config --format json` shows it.
+    /// The whole in the long syntax, as `docker compose config --format json` shows it: `$` is `$$`.
     #[must_use]
     pub fn to_value(&self) -> serde_json::Value {
         self.document.clone()
@@ -73,6 +74,16 @@ pub(crate) fn finish(
         let advice = "name at least one service under `services:`, and check the profiles";
         loader.problems.push(Diagnostic::error("the project has no service").advice(advice));
     }
+    let count = services(&tree).count();
+    if count > MAX_SERVICES_PER_APPLICATION {
+        let message = format!(
+            "{count} services, where an application may have {MAX_SERVICES_PER_APPLICATION}"
+        );
+        loader
+            .problems
+            .push(Diagnostic::error(message).advice("split it into several applications"));
+        return Err(loader.problems.into_list());
+    }
     environment::read(&mut loader, &mut tree, &surroundings.variables);
     let mut problems = std::mem::take(&mut loader.problems);
     if problems.errors.is_empty() {
@@ -91,7 +102,7 @@ pub(crate) fn finish(
     printed::defaults(&mut tree, &surroundings.name);
     Ok(Project {
         name: surroundings.name.clone(),
-        document: tree.to_json(),
+        document: printed::document(&tree),
         application: if errors.is_empty() { Ok(application) } else { Err(errors) },
         warnings: problems.warnings,
     })

@@ -56,7 +56,24 @@ pub(super) fn defaults(tree: &mut Node, name: &str) {
 /// The document as YAML.
 pub(super) fn yaml(document: &serde_json::Value) -> String {
     // The document has only texts, numbers, lists and mappings of texts: nothing that fails.
-    serde_saphyr::to_string(&Ordered(document, true)).unwrap_or_default()
+    let options = serde_saphyr::ser_options! { compact_list_indent: false };
+    serde_saphyr::to_string_with_options(&Ordered(document, true), options).unwrap_or_default()
+}
+
+/// The tree as JSON, with `$` written as `$$`: what is printed can be read again.
+pub(super) fn document(tree: &Node) -> serde_json::Value {
+    let mut document = tree.to_json();
+    escape(&mut document);
+    document
+}
+
+fn escape(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) if text.contains('$') => *text = text.replace('$', "$$"),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(escape),
+        serde_json::Value::Object(object) => object.values_mut().for_each(escape),
+        _ => {}
+    }
 }
 
 /// A value whose keys are printed in a fixed order, whatever map the JSON library has.

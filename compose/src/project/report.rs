@@ -6,6 +6,9 @@ use crate::diagnostic::Problems;
 use crate::keys::{self, Status};
 use crate::node::{Entry, Node, Value};
 
+/// Limpet's own extensions of `deploy` that are fixed in the design and not there yet.
+const LATER: [&str; 3] = ["x-autoscale", "x-offline", "x-rollout"];
+
 /// Warnings for reported keys, errors for refused ones.
 pub(super) fn keys(tree: &Node, problems: &mut Problems) {
     walk(tree, "", "", problems);
@@ -18,7 +21,16 @@ fn walk(node: &Node, path: &str, pattern: &str, problems: &mut Problems) {
                 let named = format!("{pattern}.*");
                 let below = if keys::find(&named).is_some() { named } else { join(pattern, name) };
                 let path = join(path, name);
-                let Some(key) = keys::find(&below) else { continue };
+                let Some(key) = keys::find(&below) else {
+                    if pattern == "services.*.deploy" && LATER.contains(&name.as_str()) {
+                        let message = "this extension has no effect in this version of Limpet";
+                        let advice = "it arrives in a later version; until then, remove it";
+                        problems.push(
+                            Diagnostic::warning(message).at(&entry.key).key(path).advice(advice),
+                        );
+                    }
+                    continue;
+                };
                 match key.status {
                     Status::Honoured(_) | Status::Within => {
                         walk(&entry.node, &path, &below, problems);

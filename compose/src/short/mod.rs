@@ -2,12 +2,15 @@
 //! it is: the check of shapes follows.
 
 mod ports;
+mod values;
 mod volumes;
 
 use crate::Diagnostic;
 use crate::canonical::Spot;
 use crate::diagnostic::Problems;
 use crate::node::{Entry, Mapping, Node, Value};
+
+pub(crate) use values::{check, needed};
 
 /// What may stand at a key that has a short syntax, for messages.
 pub(crate) fn expected(pattern: &str) -> Option<&'static str> {
@@ -64,6 +67,15 @@ pub(crate) fn expand(
         "services.*.ports" => ports::expand(node, spot)?,
         "services.*.volumes[]" => volumes::expand(node, spot, problems)?,
         "services.*.devices[]" => device(node, spot)?,
+        "services.*.gpus" => all_gpus(node),
+        "services.*.gpus[].count" | "services.*.deploy.resources.reservations.devices[].count" => {
+            all(node)
+        }
+        "services.*.build.provenance" | "services.*.build.sbom" => {
+            if let Value::Bool(value) = node.value {
+                node.value = Value::Text(value.to_string());
+            }
+        }
         "services.*.ulimits.*" | "services.*.build.ulimits.*" => ulimit(node),
         "services.*.healthcheck.test" => health_test(node),
         "services.*.extra_hosts" | "services.*.build.extra_hosts" => hosts(node, spot)?,
@@ -128,6 +140,20 @@ fn device(node: &mut Node, spot: Spot) -> Result<(), Diagnostic> {
     ];
     *node = Node::mapping_of(&node.place, entries);
     Ok(())
+}
+
+/// `all` is -1, as Docker counts.
+fn all(node: &mut Node) {
+    if node.scalar() == Some("all") {
+        node.value = Value::Number("-1".to_owned());
+    }
+}
+
+fn all_gpus(node: &mut Node) {
+    if node.scalar() == Some("all") {
+        let count = vec![("count", Value::Number("-1".to_owned()))];
+        node.value = Value::Sequence(vec![Node::mapping_of(&node.place, count)]);
+    }
 }
 
 fn ulimit(node: &mut Node) {
