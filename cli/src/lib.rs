@@ -44,7 +44,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     };
     match cli.verb {
         Verb::Up(args) => verbs::up::run(&args),
-        Verb::Controller(args) => verbs::controller::run(&args),
+        Verb::Controller(args) => verbs::controller::run(args),
         Verb::Agent(args) => verbs::agent::run(&args),
         verb => tell(run(verb)),
     }

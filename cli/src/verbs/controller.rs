@@ -1,4 +1,4 @@
-//! `limpet controller`: the controller of a fleet.
+//! `limpet controller`: what `limpet-controller` is, from the same program.
 
 use std::process::ExitCode;
 
@@ -6,9 +6,13 @@ use clap::Args;
 
 /// Arguments of `limpet controller`.
 #[derive(Debug, Args)]
-pub struct ControllerVerbArgs {}
+pub struct ControllerVerbArgs {
+    #[command(flatten)]
+    controller: limpet_controller::config::ControllerArgs,
+}
 
 /// Runs the controller until it is told to end.
-pub fn run(_args: &ControllerVerbArgs) -> ExitCode {
-    ExitCode::FAILURE
+#[must_use]
+pub fn run(args: ControllerVerbArgs) -> ExitCode {
+    limpet_controller::process::main(args.controller)
 }

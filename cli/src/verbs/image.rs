@@ -9,6 +9,7 @@ use tokio::io::AsyncRead;
 use tokio_util::io::ReaderStream;
 
 use crate::client::Client;
+use crate::exit::NotFound;
 use crate::output::{self, Column, ListArgs, bytes, column};
 use crate::progress;
 
@@ -113,8 +114,7 @@ async fn remove(image: &str, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The digest that is meant. What nothing here answers to goes to the controller as it is: it has
-/// the last word.
+/// The digest that is meant.
 fn resolve(image: &str, all: &[ImageView]) -> anyhow::Result<String> {
     let short = |view: &ImageView| {
         view.digest.split_once(':').is_some_and(|(_, digits)| digits.starts_with(image))
@@ -127,7 +127,10 @@ fn resolve(image: &str, all: &[ImageView]) -> anyhow::Result<String> {
     found.sort_unstable();
     found.dedup();
     match found.as_slice() {
-        [] => Ok(image.to_owned()),
+        [] => Err(NotFound(format!(
+            "the controller has no image {image:?}; `limpet image ls` shows those it has"
+        ))
+        .into()),
         [digest] => Ok((*digest).to_owned()),
         several => anyhow::bail!("{image} may be any of {}: write more digits", several.join(", ")),
     }
@@ -150,6 +153,7 @@ fn short_digest(digest: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::Code;
 
     fn image(reference: &str, digest: &str) -> ImageView {
         let reference = reference.into();
@@ -166,6 +170,6 @@ mod tests {
             assert_eq!(resolve(name, &all).unwrap(), digest, "{name}");
         }
         assert!(resolve("ab", &all).is_err());
-        assert_eq!(resolve("sha256:ffff", &all).unwrap(), "sha256:ffff");
+        assert_eq!(Code::of(&resolve("c", &all).unwrap_err()), Code::NotFound);
     }
 }

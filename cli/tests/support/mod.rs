@@ -1,5 +1,6 @@
 //! A controller of a test's own, and the command run against it. Everything is gone with the test.
 #![allow(dead_code, reason = "each test program uses its own part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 #![allow(clippy::disallowed_methods, reason = "tests read the clock for their deadlines")]
 
 use std::path::{Path, PathBuf};
@@ -133,7 +134,6 @@ impl Controller {
     }
 
     /// Runs the command against it and gives what it wrote.
-    #[must_use]
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
         let output = self.limpet(arguments);
         assert!(output.status.success(), "limpet {arguments:?}: {}", stderr(&output));
@@ -141,7 +141,6 @@ impl Controller {
     }
 
     /// Runs the command against it; it must fail with the code, and gives what it said.
-    #[must_use]
     pub(crate) fn fails(&self, code: i32, arguments: &[&str]) -> String {
         let output = self.limpet(arguments);
         assert_eq!(output.status.code(), Some(code), "limpet {arguments:?}: {}", stderr(&output));

@@ -66,14 +66,15 @@ pub fn write_config(layout: &Layout, file: &AgentFile<'_>) -> anyhow::Result<()>
 #[derive(Debug)]
 pub struct AgentChild {
     layout: Layout,
+    log: String,
     child: Option<Child>,
 }
 
 impl AgentChild {
-    /// An agent that is not started yet.
+    /// An agent that is not started yet; it logs from the given level on.
     #[must_use]
-    pub fn new(layout: Layout) -> Self {
-        Self { layout, child: None }
+    pub fn new(layout: Layout, log: String) -> Self {
+        Self { layout, log, child: None }
     }
 
     /// Starts the agent, and again whenever it ends. Returns only when that has no point. May be
@@ -101,7 +102,7 @@ impl AgentChild {
     async fn run_once(&mut self) -> anyhow::Result<ExitStatus> {
         let child = match &mut self.child {
             Some(child) => child,
-            none => none.insert(spawn(&self.layout)?),
+            none => none.insert(spawn(&self.layout, &self.log)?),
         };
         let status = child.wait().await.context("wait for the agent")?;
         self.child = None;
@@ -134,7 +135,7 @@ impl AgentChild {
     }
 }
 
-fn spawn(layout: &Layout) -> anyhow::Result<Child> {
+fn spawn(layout: &Layout, log: &str) -> anyhow::Result<Child> {
     let mut command = Command::new(THIS_PROGRAM);
     command.arg0("limpet").arg("agent").arg("--config").arg(&layout.agent_config);
     // What is meant for an agent of its own must not reach this one.
@@ -143,6 +144,7 @@ fn spawn(layout: &Layout) -> anyhow::Result<Child> {
             command.env_remove(name);
         }
     }
+    command.env("LIMPET_LOG", log);
     command.env(PARENT_VARIABLE, std::process::id().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     command.spawn().context("start the agent")

@@ -22,8 +22,8 @@ use limpet_controller::api::types::TokenRequest;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::Client;
-use crate::connection::{Connection, DEFAULT_DATA, Source};
-use crate::exit::Code;
+use crate::connection::DEFAULT_DATA;
+use crate::exit::{Code, Usage};
 use crate::{output, progress};
 use agent_child::{AgentChild, AgentFile};
 use controller_part::ControllerPart;
@@ -37,6 +37,8 @@ const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const READY_PERIOD: Duration = Duration::from_millis(50);
 /// How long the containers may take to stop: longer than any usual grace period.
 const STOP_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long they may take to be killed.
+const HURRIED_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Arguments of `limpet up`.
 #[derive(Debug, Args)]
@@ -92,11 +94,12 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
         rustix::process::geteuid().is_root(),
         "containers need root; run it as: sudo limpet up"
     );
+    start_log(&args.log)?;
     let mut signals = Signals::new().context("listen for signals")?;
     let layout = Layout::of(&data_folder(&args.data)?);
     let mut controller = ControllerPart::start(args, &layout).await?;
-    let client = client(&controller, &layout)?;
-    let mut agent = AgentChild::new(layout.clone());
+    let client = Client::new(controller.connection())?;
+    let mut agent = AgentChild::new(layout.clone(), args.log.clone());
     let parts = Parts { args, layout: &layout, client: &client };
     let ending = live(&parts, &mut controller, &mut agent, &mut signals).await;
     if let Ending::Broken(_) = ending {
@@ -137,7 +140,7 @@ async fn live(
     agent: &mut AgentChild,
     signals: &mut Signals,
 ) -> Ending {
-    let mqtt = format!("mqtt://{}", controller.mqtt);
+    let mqtt = controller.broker();
     if let Err(error) = invite(parts, &mqtt).await {
         return Ending::Useless(error);
     }
@@ -211,28 +214,40 @@ async fn ready(client: &Client) -> anyhow::Result<String> {
     }
 }
 
-/// Tells the agent to stop its containers and waits for that; a second signal ends the waiting.
+/// Tells the agent to stop its containers and waits for that. A second signal is passed on: then
+/// the agent kills what still runs. A third, or too long a silence, leaves the containers to the
+/// next `limpet up`.
 async fn stop(agent: &mut AgentChild, signals: &mut Signals) -> anyhow::Result<()> {
-    let bar = progress::spinner("stopping the containers; Ctrl-C again does not wait".into());
+    let bar = progress::spinner("stopping the containers; Ctrl-C again kills them".into());
     agent.terminate();
-    let waited = tokio::select! {
-        status = agent.ended() => Ok(status),
-        () = signals.next() => Err("at your wish"),
-        () = tokio::time::sleep(STOP_TIMEOUT) => Err("they took too long"),
-    };
-    bar.finish_and_clear();
-    match waited {
-        Ok(status) if status.is_none_or(|status| status.success()) => Ok(()),
-        Ok(_) => {
-            anyhow::bail!("the agent failed while it stopped the containers; some may still run")
+    for patience in [STOP_TIMEOUT, HURRIED_TIMEOUT] {
+        tokio::select! {
+            status = agent.ended() => {
+                bar.finish_and_clear();
+                anyhow::ensure!(
+                    status.is_none_or(|status| status.success()),
+                    "the agent failed while it stopped the containers; some may still run"
+                );
+                return Ok(());
+            }
+            () = signals.next() => {},
+            () = tokio::time::sleep(patience) => {},
         }
-        Err(why) => {
-            agent.kill();
-            anyhow::bail!(
-                "not all containers were stopped ({why}); the next `limpet up` takes them over"
-            )
-        }
+        bar.set_message("killing the containers");
+        agent.terminate();
     }
+    bar.finish_and_clear();
+    agent.kill();
+    anyhow::bail!("not all containers have stopped; the next `limpet up` takes them over")
+}
+
+/// What goes wrong is said on standard error; what goes well is not: a person looks at this terminal.
+fn start_log(filter: &str) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .map_err(|error| Usage(format!("--log {filter:?}: {error}; write warn, info or debug")))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    log.try_init().map_err(|error| anyhow::anyhow!("start the log: {error}"))
 }
 
 /// The data folder without links and relative parts, made if it is not there.
@@ -241,20 +256,6 @@ fn data_folder(data: &Path) -> anyhow::Result<PathBuf> {
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(data);
     made.and_then(|()| data.canonicalize())
         .with_context(|| format!("make the data folder {}", data.display()))
-}
-
-fn client(controller: &ControllerPart, layout: &Layout) -> anyhow::Result<Client> {
-    let path = layout.controller.join(limpet_controller::auth::admin::TOKEN_FILE);
-    let token = std::fs::read_to_string(&path)
-        .with_context(|| format!("read the controller's token in {}", path.display()))?;
-    let connection = Connection {
-        server: format!("http://{}", controller.api),
-        server_source: Source::Default,
-        token: Some(token.trim().to_owned()),
-        token_source: Source::File(path),
-        looked_in: Vec::new(),
-    };
-    Ok(Client::new(connection)?)
 }
 
 fn own_name() -> String {

@@ -1,0 +1,136 @@
+//! The verbs against a real controller that has no node: what is kept, shown and refused.
+
+mod support;
+
+use support::{Controller, stderr};
+
+const COMPOSE: &str = "\
+name: shop
+services:
+  web: {image: 'nginx:1'}
+  worker: {image: busybox, deploy: {replicas: 2}}
+";
+
+#[test]
+fn an_application_comes_is_shown_and_goes() {
+    let controller = Controller::start();
+    let file = controller.file("compose.yaml", COMPOSE);
+    let applied = controller.ok(&["apply", "-f", &file]);
+    assert!(applied.starts_with("shop: 2 added (revision "), "{applied}");
+    assert!(applied.contains("\n  + web\n  + worker\n"), "{applied}");
+    let again = controller.ok(&["apply", "-f", &file]);
+    assert!(again.starts_with("shop: 2 unchanged"), "{again}");
+
+    let less = controller.file("less.yaml", "name: shop\nservices: {web: {image: 'nginx:2'}}\n");
+    let changed = controller.ok(&["apply", "-f", &less]);
+    assert!(changed.starts_with("shop: 1 changed, 1 removed"), "{changed}");
+
+    assert!(controller.ok(&["apps", "--no-headers"]).starts_with("shop "));
+    assert!(controller.ok(&["ls"]).starts_with("NAME"));
+    let services = controller.ok(&["services", "shop", "-o", "json"]);
+    let services: serde_json::Value = serde_json::from_str(&services).unwrap();
+    assert_eq!(services[0]["application"], "shop");
+    assert_eq!(services[0]["image"], "nginx:2");
+
+    let removed = controller.ok(&["rm", "shop"]);
+    assert!(removed.starts_with("removed shop (web)"), "{removed}");
+    assert_eq!(controller.ok(&["apps", "-o", "json"]), "[]\n");
+}
+
+#[test]
+fn waiting_without_a_node_says_why() {
+    let controller = Controller::start();
+    let file = controller.file("compose.yaml", COMPOSE);
+    let said = controller.fails(124, &["apply", "-f", &file, "--wait=1s"]);
+    assert!(said.contains("shop.web.1: pending"), "{said}");
+    let said = controller.fails(124, &["wait", "shop", "--timeout", "300ms"]);
+    assert!(said.contains("shop"), "{said}");
+    let listed: serde_json::Value =
+        serde_json::from_str(&controller.ok(&["ps", "-o", "json"])).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 3);
+    assert_eq!(controller.ok(&["ps", "-q", "shop"]).lines().count(), 3);
+    assert!(controller.ok(&["ps", "-o", "wide"]).contains("CURRENT"));
+}
+
+#[test]
+fn exit_codes_say_what_went_wrong() {
+    let controller = Controller::start();
+    let file = controller.file("compose.yaml", COMPOSE);
+    for missing in
+        [&["rm", "nosuch"][..], &["ps", "nosuch"], &["logs", "nosuch"], &["wait", "nosuch"]]
+    {
+        assert!(controller.fails(4, missing).contains("nosuch"), "{missing:?}");
+    }
+    assert!(controller.fails(4, &["node", "inspect", "nosuch"]).contains("nosuch"));
+    let refused = controller.fails(5, &["ps", "--token", "wrong"]);
+    assert!(refused.contains("--token or LIMPET_TOKEN"), "{refused}");
+
+    controller.fails(6, &["apply", "-f", &file, "--if-revision", "99"]);
+    let first = controller.ok(&["apply", "-f", &file, "--if-revision", "0"]);
+    assert!(first.contains("2 added"), "{first}");
+    controller.fails(6, &["apply", "-f", &file, "--if-revision", "0"]);
+}
+
+#[test]
+fn without_a_token_it_says_where_one_was_looked_for() {
+    let controller = Controller::start();
+    let text = std::fs::read_to_string(controller.data().join("client.toml")).unwrap();
+    let server = text.lines().find_map(|line| line.strip_prefix("server = ")).unwrap();
+    let mut command = support::limpet();
+    let output = command.args(["ps", "--server", server.trim_matches('"')]).output().unwrap();
+    assert_eq!(output.status.code(), Some(5));
+    assert!(stderr(&output).contains("/nonexistent/client.toml"), "{}", stderr(&output));
+}
+
+#[test]
+fn tokens_are_made_listed_and_ended() {
+    let controller = Controller::start();
+    let token = controller.ok(&["token", "create", "--ttl", "1h", "--description", "for pump-7"]);
+    assert_eq!(token.lines().count(), 1);
+    let list = controller.ok(&["token", "ls"]);
+    assert!(list.contains("for pump-7"), "{list}");
+    assert!(!list.contains(token.trim()), "the token itself is shown once only");
+
+    let admin = controller.ok(&["token", "create", "--admin", "-o", "json"]);
+    let admin: serde_json::Value = serde_json::from_str(&admin).unwrap();
+    let (id, secret) = (admin["id"].as_str().unwrap(), admin["token"].as_str().unwrap());
+    controller.ok(&["ps", "--token", secret]);
+    controller.ok(&["token", "rm", id]);
+    controller.fails(5, &["ps", "--token", secret]);
+    controller.fails(4, &["token", "rm", id]);
+    controller.fails(5, &["ps", "--token", token.trim()]);
+}
+
+#[test]
+fn images_are_loaded_listed_and_removed() {
+    let controller = Controller::start();
+    let file = controller.folder().join("demo.tar");
+    std::fs::write(&file, limpet_images::demo_archive()).unwrap();
+    let loaded = controller.ok(&["image", "load", file.to_str().unwrap(), "--no-headers"]);
+    let name = loaded.split_whitespace().next().unwrap().to_owned();
+    assert!(name.starts_with("limpet-demo"), "{loaded}");
+
+    let mut command = controller.command();
+    command.args(["image", "load", "-"]).stdin(std::fs::File::open(&file).unwrap());
+    assert!(command.output().unwrap().status.success(), "loading again changes nothing");
+
+    assert!(controller.ok(&["image", "ls"]).contains(&name));
+    controller.ok(&["image", "rm", &name]);
+    assert_eq!(controller.ok(&["image", "ls", "-o", "json"]), "[]\n");
+    controller.fails(4, &["image", "rm", &name]);
+    let bad = controller.file("bad.tar", "not an archive");
+    let said = controller.fails(1, &["image", "load", &bad]);
+    assert!(said.contains("bad.tar"), "{said}");
+    controller.fails(1, &["image", "load", "/nonexistent.tar"]);
+}
+
+#[test]
+fn events_and_nodes_are_lists_too() {
+    let controller = Controller::start();
+    assert_eq!(controller.ok(&["node", "ls", "-o", "json"]), "[]\n");
+    assert_eq!(controller.ok(&["node", "ls", "--no-headers"]), "");
+    let events = controller.ok(&["events", "-o", "json"]);
+    assert!(serde_json::from_str::<Vec<serde_json::Value>>(&events).is_ok(), "{events}");
+    let version = controller.ok(&["version"]);
+    assert!(version.contains("controller  "), "{version}");
+}
