@@ -27,7 +27,7 @@ use limpet_protocol::application::{Mode, Placement, Service};
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
 
-pub use planner::Planner;
+pub use planner::{Changes, Planner};
 
 /// A service of an application.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

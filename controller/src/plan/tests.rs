@@ -1,1 +1,553 @@
-//! Tests.
+//! Tables and properties of planning.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use limpet_protocol::application::{Attribute, Constraint, Mode, Placement};
+use limpet_protocol::assignment::{Assignment, Generation};
+use limpet_protocol::id::{NodeId, Slot, SpecHash};
+use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
+use proptest::prelude::*;
+
+use super::*;
+
+fn node(memory_mib: u64, site: &str) -> Node {
+    let facts = NodeFacts {
+        agent_version: String::new(),
+        hostname: "Host".into(),
+        os: "linux".into(),
+        architecture: "arm".into(),
+        variant: "v7".into(),
+        kernel: String::new(),
+        cpu_millis: 1000,
+        memory_bytes: memory_mib << 20,
+        labels: [("site".to_owned(), site.to_owned())].into(),
+        conditions: vec![],
+    };
+    Node::of(&facts, &BTreeMap::new(), Standing::Ready)
+}
+
+fn wanted(replicas: u32) -> Wanted {
+    Wanted {
+        spec: SpecHash([1; 32]),
+        mode: Mode::Replicated { replicas },
+        placement: Placement::default(),
+        needs: Needs::default(),
+        platform: None,
+    }
+}
+
+fn key(service: &str) -> ServiceKey {
+    ServiceKey { application: "a".parse().unwrap(), service: service.parse().unwrap() }
+}
+
+fn id(name: &str) -> NodeId {
+    name.parse().unwrap()
+}
+
+fn want(planner: &mut Planner, services: &[(&str, Wanted)]) {
+    let services = services.iter().map(|(name, wanted)| (key(name), wanted.clone())).collect();
+    planner.set_application(&"a".parse().unwrap(), services);
+}
+
+fn fleet(nodes: &[(&str, Node)]) -> Planner {
+    let mut planner = Planner::default();
+    for (name, node) in nodes {
+        planner.set_node(&id(name), node.clone());
+    }
+    planner
+}
+
+fn stand(planner: &mut Planner, name: &str, node: &Node, standing: Standing) {
+    planner.set_node(&id(name), Node { standing, ..node.clone() });
+}
+
+/// `n1:1,2 n2:3`
+fn places(planner: &Planner, service: &str) -> String {
+    let mut on: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (node, slot) in planner.places(&key(service)) {
+        on.entry(node.to_string()).or_default().push(slot.to_string());
+    }
+    let nodes = on.into_iter().map(|(node, slots)| format!("{node}:{}", slots.join(",")));
+    nodes.collect::<Vec<_>>().join(" ")
+}
+
+fn why(planner: &Planner, service: &str) -> String {
+    planner.unplaced(&key(service)).first().map(|u| u.reason.clone()).unwrap_or_default()
+}
+
+fn constraint(attribute: Attribute, equal: bool, value: &str) -> Constraint {
+    Constraint { attribute, equal, value: value.into() }
+}
+
+#[test]
+fn instances_are_spread_and_stay() {
+    let n = node(1024, "north");
+    let mut planner = fleet(&[("n1", n.clone()), ("n2", n.clone()), ("n3", n.clone())]);
+    want(&mut planner, &[("web", wanted(4))]);
+    let changes = planner.plan();
+    assert_eq!(places(&planner, "web"), "n1:1,4 n2:2 n3:3");
+    assert_eq!(changes.nodes.len(), 3);
+    assert_eq!(planner.plan(), Changes::default());
+    // Fewest of all decide where a second service begins.
+    want(&mut planner, &[("web", wanted(4)), ("db", wanted(1))]);
+    assert_eq!(planner.plan().nodes, [id("n2")].into());
+    // More: what is there stays. Fewer: the highest slots go.
+    want(&mut planner, &[("web", wanted(6)), ("db", wanted(1))]);
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n1:1,4 n2:2,6 n3:3,5");
+    want(&mut planner, &[("web", wanted(2)), ("db", wanted(1))]);
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n1:1 n2:2");
+    want(&mut planner, &[]);
+    assert_eq!(planner.plan().nodes, [id("n1"), id("n2")].into());
+    assert_eq!((places(&planner, "web"), places(&planner, "db")), (String::new(), String::new()));
+    assert_eq!(planner.usage(&id("n2")), Usage::default());
+}
+
+#[test]
+fn a_new_spec_changes_every_node_and_moves_nothing() {
+    let n = node(1024, "north");
+    let mut planner = fleet(&[("n1", n.clone()), ("n2", n)]);
+    want(&mut planner, &[("web", wanted(2))]);
+    planner.plan();
+    want(&mut planner, &[("web", Wanted { spec: SpecHash([2; 32]), ..wanted(2) })]);
+    assert_eq!(planner.plan().nodes.len(), 2);
+    assert_eq!(places(&planner, "web"), "n1:1 n2:2");
+    assert_eq!(planner.share(&id("n1"))[0].spec, SpecHash([2; 32]));
+}
+
+#[test]
+fn filters_explain_themselves() {
+    let mut planner =
+        fleet(&[("n1", node(12, "north")), ("n2", node(12, "north")), ("n3", node(1024, "south"))]);
+    let mut big = wanted(1);
+    big.placement.constraints = vec![constraint(Attribute::Label("site".into()), true, "NORTH")];
+    big.needs.memory_bytes = 64 << 20;
+    want(&mut planner, &[("big", big)]);
+    planner.plan();
+    assert_eq!(
+        why(&planner, "big"),
+        "no suitable node (1 node lacks the label site=NORTH; 2 nodes have too little memory left: 64 MiB needed, at most 12 MiB free)"
+    );
+    let mut cases: Vec<(&str, Wanted, &str)> = vec![];
+    let mut one = |name, change: &dyn Fn(&mut Wanted), reason| {
+        let mut wanted = wanted(1);
+        change(&mut wanted);
+        cases.push((name, wanted, reason));
+    };
+    one(
+        "id",
+        &|w| w.placement.constraints = vec![constraint(Attribute::Id, true, "n9")],
+        "3 nodes do not meet node.id == n9",
+    );
+    one(
+        "host",
+        &|w| w.placement.constraints = vec![constraint(Attribute::Hostname, false, "hOST")],
+        "3 nodes do not meet node.hostname != hOST",
+    );
+    one(
+        "os",
+        &|w| w.placement.constraints = vec![constraint(Attribute::Os, true, "windows")],
+        "3 nodes do not meet node.platform.os == windows",
+    );
+    one(
+        "arch",
+        &|w| w.placement.constraints = vec![constraint(Attribute::Architecture, true, "aarch64")],
+        "3 nodes do not meet node.platform.arch == aarch64",
+    );
+    one(
+        "platform",
+        &|w| w.platform = Some("linux/arm64".into()),
+        "3 nodes have another platform than linux/arm64",
+    );
+    one(
+        "variant",
+        &|w| w.platform = Some("linux/arm/v8".into()),
+        "3 nodes have another platform than linux/arm/v8",
+    );
+    one(
+        "cpu",
+        &|w| w.needs.cpu_millis = 1500,
+        "3 nodes have too little CPU left: 1.5 needed, at most 1 free",
+    );
+    for (name, wanted, reason) in cases {
+        want(&mut planner, &[(name, wanted)]);
+        planner.plan();
+        assert_eq!(why(&planner, name), format!("no suitable node ({reason})"));
+    }
+    for platform in ["linux/arm", "linux/arm/v6", "Linux/arm/v7"] {
+        want(&mut planner, &[("fits", Wanted { platform: Some(platform.into()), ..wanted(1) })]);
+        planner.plan();
+        assert_eq!(why(&planner, "fits"), "", "{platform}");
+    }
+}
+
+#[test]
+fn a_label_that_is_not_there_is_empty() {
+    let mut planner = fleet(&[("n1", node(1, "north"))]);
+    for (equal, value, fits) in [(false, "x", true), (true, "x", false), (true, "", true)] {
+        let mut web = wanted(1);
+        web.placement.constraints = vec![constraint(Attribute::Label("no".into()), equal, value)];
+        want(&mut planner, &[("web", web)]);
+        planner.plan();
+        assert_eq!(places(&planner, "web").is_empty(), !fits, "{equal} {value}");
+    }
+}
+
+#[test]
+fn labels_that_people_give_win() {
+    let facts = node(1, "north").facts;
+    let given = [("site".to_owned(), "south".to_owned())].into();
+    assert_eq!(Node::of(&facts, &given, Standing::Ready).labels["site"], "south");
+}
+
+#[test]
+fn spread_comes_before_fewest() {
+    let (north, south) = (node(1024, "north"), node(1024, "south"));
+    let mut planner =
+        fleet(&[("n1", north.clone()), ("n2", north.clone()), ("n3", north), ("s1", south)]);
+    let mut web = wanted(4);
+    web.placement.spread = vec!["site".into()];
+    want(&mut planner, &[("web", web)]);
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n1:1 n2:3 s1:2,4");
+}
+
+#[test]
+fn at_most_so_many_on_a_node() {
+    let mut planner = fleet(&[("n1", node(1024, "x"))]);
+    let mut web = wanted(3);
+    web.placement.max_replicas_per_node = Some(2);
+    want(&mut planner, &[("web", web)]);
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n1:1,2");
+    assert_eq!(
+        why(&planner, "web"),
+        "no suitable node (1 node runs 2 of them, its max_replicas_per_node)"
+    );
+    planner.set_node(&id("n2"), node(1024, "x"));
+    assert_eq!(planner.plan().nodes, [id("n2")].into());
+    assert_eq!(
+        (places(&planner, "web").as_str(), why(&planner, "web").as_str()),
+        ("n1:1,2 n2:3", "")
+    );
+}
+
+#[test]
+fn global_is_one_on_each_node_that_matches() {
+    let mut planner = fleet(&[("n1", node(64, "north")), ("n2", node(64, "south"))]);
+    let mut all = Wanted { mode: Mode::Global, ..wanted(0) };
+    all.placement.constraints = vec![constraint(Attribute::Label("site".into()), true, "north")];
+    all.needs.memory_bytes = 40 << 20;
+    want(&mut planner, &[("all", all.clone())]);
+    planner.plan();
+    assert_eq!(places(&planner, "all"), "n1:1");
+    planner.set_node(&id("n3"), node(8, "north"));
+    planner.set_node(&id("n4"), node(64, "north"));
+    assert_eq!(planner.plan().nodes, [id("n4")].into());
+    let open = planner.unplaced(&key("all"));
+    assert_eq!((open.len(), open[0].node.clone()), (1, Some(id("n3"))));
+    assert!(open[0].reason.contains("too little memory"), "{}", open[0].reason);
+    // A label changes: what no longer matches goes.
+    planner.set_node(&id("n1"), node(64, "south"));
+    planner.plan();
+    assert_eq!(places(&planner, "all"), "n4:1");
+    all.placement.constraints = vec![constraint(Attribute::Id, true, "nobody")];
+    want(&mut planner, &[("all", all)]);
+    planner.plan();
+    assert!(planner.why_nowhere(&key("all")).unwrap().contains("4 nodes do not meet node.id"));
+}
+
+#[test]
+fn unreachable_nodes_keep_and_lost_ones_give() {
+    let n = node(1024, "north");
+    let mut planner = fleet(&[("n1", n.clone()), ("n2", n.clone())]);
+    want(&mut planner, &[("web", wanted(2))]);
+    planner.plan();
+    stand(&mut planner, "n1", &n, Standing::Unreachable);
+    assert_eq!(planner.plan().nodes, BTreeSet::new());
+    stand(&mut planner, "n1", &n, Standing::Lost);
+    assert_eq!(planner.plan().nodes, [id("n1"), id("n2")].into());
+    assert_eq!(places(&planner, "web"), "n2:1,2");
+    assert!(planner.share(&id("n1")).is_empty());
+    stand(&mut planner, "n1", &n, Standing::Ready);
+    assert_eq!(planner.plan().nodes, BTreeSet::new(), "nothing moves back");
+    // The last node keeps what nobody else can take, and says so.
+    planner.remove_node(&id("n1"));
+    stand(&mut planner, "n2", &n, Standing::Lost);
+    assert_eq!(planner.plan().nodes, BTreeSet::new());
+    assert_eq!(places(&planner, "web"), "n2:1,2");
+    assert_eq!(
+        why(&planner, "web"),
+        "node n2 is lost and no other can take it: no suitable node (1 node is lost)"
+    );
+    // Of a lost node's slots fewer are wanted: they go first.
+    planner.set_node(&id("n3"), node(1024, "north"));
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n3:1,2");
+}
+
+#[test]
+fn reachable_nodes_come_first() {
+    let n = node(1024, "north");
+    let mut planner = fleet(&[("n1", n.clone()), ("n2", n.clone())]);
+    stand(&mut planner, "n1", &n, Standing::Unreachable);
+    want(&mut planner, &[("web", wanted(3))]);
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n2:1,2,3");
+    planner.remove_node(&id("n2"));
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n1:1,2,3", "better than nowhere");
+}
+
+#[test]
+fn unplaced_slots_go_before_placed_ones() {
+    let n = node(1024, "north");
+    let mut planner = fleet(&[("n1", n.clone()), ("n2", n)]);
+    let mut web = wanted(2);
+    web.placement.max_replicas_per_node = Some(1);
+    want(&mut planner, &[("web", web.clone())]);
+    planner.plan();
+    planner.remove_node(&id("n1"));
+    planner.plan();
+    assert_eq!(
+        (places(&planner, "web").as_str(), planner.unplaced(&key("web"))[0].slot),
+        ("n2:2", Slot(1))
+    );
+    web.mode = Mode::Replicated { replicas: 1 };
+    want(&mut planner, &[("web", web)]);
+    planner.plan();
+    assert_eq!(places(&planner, "web"), "n2:2");
+    assert!(planner.unplaced(&key("web")).is_empty());
+}
+
+#[test]
+fn freed_room_is_given_to_who_waits() {
+    let mut planner = fleet(&[("n1", node(100, "north"))]);
+    let need =
+        |mib: u64| Wanted { needs: Needs { memory_bytes: mib << 20, cpu_millis: 0 }, ..wanted(1) };
+    want(&mut planner, &[("a", need(80)), ("b", need(60))]);
+    planner.plan();
+    assert_eq!((places(&planner, "a").as_str(), places(&planner, "b").as_str()), ("n1:1", ""));
+    want(&mut planner, &[("b", need(60))]);
+    planner.plan();
+    assert_eq!(places(&planner, "b"), "n1:1");
+    // A service that grows does not push out another that is there.
+    want(&mut planner, &[("b", need(60)), ("c", need(30))]);
+    planner.plan();
+    want(&mut planner, &[("b", need(90)), ("c", need(30))]);
+    planner.plan();
+    assert_eq!((places(&planner, "b").as_str(), places(&planner, "c").as_str()), ("", "n1:1"));
+}
+
+#[test]
+fn a_restored_planner_plans_the_same() {
+    let n = node(1024, "north");
+    let mut first = fleet(&[("n1", n.clone()), ("n2", n.clone())]);
+    want(&mut first, &[("web", wanted(3)), ("old", wanted(1))]);
+    first.plan();
+    let mut second = fleet(&[("n1", n.clone()), ("n2", n)]);
+    want(&mut second, &[("web", wanted(3))]);
+    for name in ["n1", "n2"] {
+        second.restore(&Assignment {
+            node: id(name),
+            generation: Generation::default(),
+            services: first.share(&id(name)),
+        });
+    }
+    let changes = second.plan();
+    assert_eq!(places(&second, "web"), places(&first, "web"));
+    assert_eq!(places(&second, "old"), "", "what nobody wants any more is taken away");
+    assert_eq!(changes.nodes.len(), 1);
+}
+
+#[test]
+fn a_node_is_never_overfull() {
+    let mut planner = fleet(&[("n1", node(1024, "north"))]);
+    want(&mut planner, &[("web", wanted(501))]);
+    planner.plan();
+    assert_eq!(planner.usage(&id("n1")).instances, MAX_INSTANCES_PER_NODE);
+    assert_eq!(
+        why(&planner, "web"),
+        "no suitable node (1 node has 500 instances, the most of a node)"
+    );
+}
+
+/// A step of a random life of a fleet.
+#[derive(Debug, Clone)]
+enum Step {
+    Want {
+        service: usize,
+        replicas: u32,
+        memory: u64,
+        most: Option<u32>,
+        site: Option<bool>,
+        global: bool,
+    },
+    Drop {
+        service: usize,
+    },
+    Node {
+        node: usize,
+        memory: u64,
+        north: bool,
+        standing: Standing,
+    },
+    Remove {
+        node: usize,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let standing =
+        prop_oneof![Just(Standing::Ready), Just(Standing::Unreachable), Just(Standing::Lost)];
+    prop_oneof![
+        4 => (0..4_usize, 0..8_u32, 0..50_u64, proptest::option::of(1..3_u32), proptest::option::of(any::<bool>()), any::<bool>())
+            .prop_map(|(service, replicas, memory, most, site, global)| Step::Want { service, replicas, memory, most, site, global: global && replicas > 5 }),
+        1 => (0..4_usize).prop_map(|service| Step::Drop { service }),
+        4 => (0..5_usize, 0..150_u64, any::<bool>(), standing)
+            .prop_map(|(node, memory, north, standing)| Step::Node { node, memory, north, standing }),
+        1 => (0..5_usize).prop_map(|node| Step::Remove { node }),
+    ]
+}
+
+/// What the planner was told, kept apart from it.
+#[derive(Default)]
+struct Told {
+    services: BTreeMap<ServiceKey, Wanted>,
+    nodes: BTreeMap<NodeId, Node>,
+}
+
+impl Told {
+    fn tell(&mut self, planner: &mut Planner, step: Step) {
+        match step {
+            Step::Want { service, replicas, memory, most, site, global } => {
+                let mut w = wanted(replicas);
+                w.needs.memory_bytes = memory << 20;
+                w.placement.max_replicas_per_node = most;
+                if global {
+                    w.mode = Mode::Global;
+                }
+                let label = Attribute::Label("site".into());
+                w.placement.constraints = site
+                    .into_iter()
+                    .map(|equal| constraint(label.clone(), equal, "north"))
+                    .collect();
+                self.services.insert(key(&format!("s{service}")), w);
+            }
+            Step::Drop { service } => {
+                self.services.remove(&key(&format!("s{service}")));
+            }
+            Step::Node { node: number, memory, north, standing } => {
+                let name = id(&format!("n{number}"));
+                let n = node(memory, if north { "north" } else { "south" });
+                let n = Node { standing, ..n };
+                planner.set_node(&name, n.clone());
+                self.nodes.insert(name, n);
+                return;
+            }
+            Step::Remove { node } => {
+                let name = id(&format!("n{node}"));
+                planner.remove_node(&name);
+                self.nodes.remove(&name);
+                return;
+            }
+        }
+        planner.set_application(&"a".parse().unwrap(), self.services.clone());
+    }
+
+    fn check(&self, planner: &Planner) {
+        let mut used: BTreeMap<&NodeId, Usage> = BTreeMap::new();
+        for (key, wanted) in &self.services {
+            let places: Vec<(&NodeId, Slot)> = planner.places(key).collect();
+            for (id, _) in &places {
+                let node = &self.nodes[*id];
+                assert_eq!(filter::lasting_misfit(wanted, id, node), None, "{key} on {id}");
+                let own = places.iter().filter(|(other, _)| other == id).count();
+                let most = wanted.placement.max_replicas_per_node.unwrap_or(u32::MAX);
+                assert!(own <= most as usize, "{key} on {id}: {own}");
+                let usage = used.entry(id).or_default();
+                usage.memory_bytes += wanted.needs.memory_bytes;
+                usage.instances += 1;
+            }
+            self.check_slots(planner, key, wanted, &places);
+        }
+        for (id, node) in &self.nodes {
+            let counted = used.get(id).copied().unwrap_or_default();
+            assert!(counted.memory_bytes <= node.facts.memory_bytes, "{id} is overfull");
+            let known = planner.usage(id);
+            assert_eq!(
+                (known.memory_bytes, known.instances),
+                (counted.memory_bytes, counted.instances)
+            );
+            let shared: usize = planner.share(id).iter().map(|share| share.slots.len()).sum();
+            assert_eq!(shared, counted.instances);
+        }
+    }
+
+    fn check_slots(
+        &self,
+        planner: &Planner,
+        key: &ServiceKey,
+        wanted: &Wanted,
+        places: &[(&NodeId, Slot)],
+    ) {
+        let open = planner.unplaced(key);
+        assert!(open.iter().all(|u| !u.reason.is_empty()));
+        match wanted.mode {
+            Mode::Replicated { replicas } => {
+                let slots: BTreeSet<Slot> = places.iter().map(|(_, slot)| *slot).collect();
+                assert_eq!(slots.len(), places.len(), "a slot twice");
+                let nowhere = open.iter().filter(|u| !slots.contains(&u.slot)).count();
+                assert_eq!(slots.len() + nowhere, replicas as usize);
+                for (id, slot) in places {
+                    let lost = self.nodes[*id].standing == Standing::Lost;
+                    let explained = open.iter().any(|u| u.slot == *slot);
+                    assert_eq!(lost, explained, "{key}.{slot} on {id}");
+                }
+            }
+            Mode::Global => {
+                for (id, node) in &self.nodes {
+                    let there = places.iter().any(|(other, _)| *other == id);
+                    let matches = filter::lasting_misfit(wanted, id, node).is_none();
+                    let explained = open.iter().any(|u| u.node.as_ref() == Some(id));
+                    let lost = node.standing == Standing::Lost;
+                    assert!(!matches || there || explained || lost, "{key} on {id}");
+                    assert!(!there || explained == lost);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_happens_the_rules_hold(steps in proptest::collection::vec(step(), 1..40)) {
+        let mut planner = Planner::default();
+        let mut told = Told::default();
+        for step in steps {
+            let before: BTreeMap<ServiceKey, BTreeSet<(NodeId, Slot)>> = told.services.keys()
+                .map(|key| (key.clone(), planner.places(key).map(|(id, slot)| (id.clone(), slot)).collect()))
+                .collect();
+            let harmless = matches!(&step, Step::Node { node, .. } if !told.nodes.contains_key(&id(&format!("n{node}"))));
+            told.tell(&mut planner, step);
+            let changes = planner.plan();
+            told.check(&planner);
+            prop_assert_eq!(planner.plan(), Changes::default());
+            for (key, places) in before.iter().filter(|_| harmless) {
+                for (id, slot) in places {
+                    // A new node takes from the lost only.
+                    let stays = planner.places(key).any(|(other, s)| other == id && s == *slot);
+                    prop_assert!(stays || told.nodes[id].standing == Standing::Lost);
+                }
+            }
+            for node in told.nodes.keys() {
+                let now = planner.share(node);
+                let named = changes.nodes.contains(node);
+                let had = before.iter().any(|(_, places)| places.iter().any(|(id, _)| id == node));
+                prop_assert!(named || had || now.is_empty());
+            }
+        }
+    }
+}
