@@ -3,15 +3,45 @@
 //! In: calls of [`Runtime`]. Out: requests to the keeper process over its socket, and what it
 //! answers as [`RuntimeEvent`]s. Starts a keeper where none answers, and another when one is lost.
 
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
-use super::{ContainerId, ContainerRequest, Runtime, RuntimeError, RuntimeEvent, RuntimePaths};
+use limpet_protocol::codec;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
+
+use super::{
+    ContainerId, ContainerRequest, ContainerState, ContainerStatus, Runtime, RuntimeError,
+    RuntimeEvent, RuntimePaths, oci_spec,
+};
+use crate::keeper::facts::NodeFacts;
+use crate::keeper::socket::{self, Received};
+use crate::keeper::start;
+use crate::keeper::wire::{Blob, Create, Event, ListedStatus, MAX_MESSAGE_BYTES, Request};
+
+/// Requests that wait for a keeper that does not read: more than a node can have containers.
+const MAX_WAITING_REQUESTS: usize = 2048;
+/// Time between two attempts to reach or start a keeper.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of a keeper's complaint that are passed on.
+const MAX_COMPLAINT_BYTES: usize = 400;
 
 /// Containers through the keeper process of this node.
 #[derive(Debug)]
 pub struct KeeperRuntime {
     paths: RuntimePaths,
     keeper_exe: PathBuf,
+    connection: Option<AsyncFd<OwnedFd>>,
+    /// Facts of the node, known from the first snapshot on.
+    facts: Option<NodeFacts>,
+    waiting: VecDeque<Vec<u8>>,
+    /// A keeper that is being started, until it serves or says why not.
+    starting: Option<tokio::task::JoinHandle<io::Result<()>>>,
+    ending: bool,
 }
 
 impl KeeperRuntime {
@@ -20,7 +50,16 @@ impl KeeperRuntime {
     /// connects, and its first event is a [`RuntimeEvent::Snapshot`].
     #[must_use]
     pub fn connect(paths: RuntimePaths, keeper_exe: PathBuf) -> Self {
-        Self { paths, keeper_exe }
+        let waiting = VecDeque::new();
+        Self {
+            paths,
+            keeper_exe,
+            connection: None,
+            facts: None,
+            waiting,
+            starting: None,
+            ending: false,
+        }
     }
 
     /// Where the files are.
@@ -29,40 +68,227 @@ impl KeeperRuntime {
         &self.paths
     }
 
-    /// Tells the keeper to replace itself by the program at `exe` without losing a container.
+    /// What the keeper says of its node; none before the first snapshot.
+    #[must_use]
+    pub fn facts(&self) -> Option<&NodeFacts> {
+        self.facts.as_ref()
+    }
+
+    /// Tells the keeper to replace itself by the program at `exe` without losing a container. It is
+    /// answered by a new [`RuntimeEvent::Snapshot`].
     ///
     /// # Errors
     /// [`RuntimeError::NotConnected`].
-    pub fn upgrade(&mut self, _exe: &Path) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotConnected {
-            attempt: format!("upgrade {}", self.keeper_exe.display()),
-        })
+    pub fn upgrade(&mut self, exe: &Path) -> Result<(), RuntimeError> {
+        let attempt = format!("upgrade the keeper to {}", exe.display());
+        self.request(&Request::Upgrade { exe: exe.to_owned() }, attempt)
     }
 
     /// Tells the keeper to stop and remove every container, each with so long a grace period, and
-    /// to end. When [`Runtime::next_event`] says [`RuntimeEvent::KeeperLost`] nothing is left.
+    /// to end. When [`Runtime::next_event`] says [`RuntimeEvent::KeeperLost`] nothing is left, and
+    /// no other keeper is started.
     ///
     /// # Errors
     /// [`RuntimeError::NotConnected`].
-    pub fn shutdown(&mut self, _grace_ms: u64) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotConnected { attempt: "shut the keeper down".to_owned() })
+    pub fn shutdown(&mut self, grace_ms: u64) -> Result<(), RuntimeError> {
+        self.request(&Request::Shutdown { grace_ms }, "shut the keeper down".to_owned())?;
+        self.ending = true;
+        Ok(())
+    }
+
+    fn request(&mut self, request: &Request, attempt: String) -> Result<(), RuntimeError> {
+        let Some(connection) = &self.connection else {
+            return Err(RuntimeError::NotConnected { attempt });
+        };
+        let message = codec::encode_within(request, MAX_MESSAGE_BYTES).map_err(|error| {
+            RuntimeError::Unsupported { attempt: attempt.clone(), reason: error.to_string() }
+        })?;
+        if self.waiting.is_empty() {
+            match socket::transmit(connection.get_ref(), &message) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {}
+                // The next event tells of the loss.
+                Err(_) => return Err(RuntimeError::NotConnected { attempt }),
+            }
+        }
+        if self.waiting.len() >= MAX_WAITING_REQUESTS {
+            return Err(RuntimeError::NotConnected { attempt });
+        }
+        self.waiting.push_back(message);
+        Ok(())
+    }
+
+    /// Connects, starting a keeper where none answers. Cancel-safe: what it began it finds again.
+    async fn reach_keeper(&mut self) -> Result<(), String> {
+        if self.starting.is_none() {
+            if let Ok(socket) = socket::connect_to(&self.paths.run) {
+                let connection =
+                    watched(socket).map_err(|error| format!("watch the keeper: {error}"))?;
+                self.connection = Some(connection);
+                self.waiting.clear();
+                return Ok(());
+            }
+            if self.ending {
+                return std::future::pending().await;
+            }
+            let exe = self.keeper_exe.clone();
+            let paths = self.paths.clone();
+            let start = tokio::task::spawn_blocking(move || start_keeper(&exe, &paths));
+            self.starting = Some(start);
+        }
+        let Some(starting) = &mut self.starting else { return Ok(()) };
+        let started = starting.await;
+        self.starting = None;
+        match started {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => {
+                Err(format!("start the keeper {}: {error}", self.keeper_exe.display()))
+            }
+            Err(error) => Err(format!("start the keeper: {error}")),
+        }
+    }
+
+    /// The next message of the keeper; what waits is sent meanwhile. Cancel-safe.
+    async fn next_message(&mut self) -> io::Result<Vec<u8>> {
+        let gone = || io::Error::other("the keeper closed the connection");
+        let Some(connection) = &self.connection else { return Err(gone()) };
+        loop {
+            let interest = if self.waiting.is_empty() {
+                Interest::READABLE
+            } else {
+                Interest::READABLE | Interest::WRITABLE
+            };
+            let mut ready = connection.ready(interest).await?;
+            while let Some(message) = self.waiting.front() {
+                if !socket::transmit(connection.get_ref(), message)? {
+                    ready.clear_ready_matching(Ready::WRITABLE);
+                    break;
+                }
+                self.waiting.pop_front();
+            }
+            match socket::receive(connection.get_ref())? {
+                Received::Message(message) => return Ok(message),
+                Received::Closed => return Err(gone()),
+                // Only this readiness ends: a message that came meanwhile begins another.
+                Received::Nothing => ready.clear_ready_matching(Ready::READABLE),
+            }
+        }
+    }
+
+    fn understand(&mut self, message: &[u8]) -> Option<RuntimeEvent> {
+        let event = match codec::decode_within(message, MAX_MESSAGE_BYTES) {
+            Ok(event) => event,
+            Err(error) => {
+                tracing::warn!(%error, "the keeper sent what is no event");
+                return None;
+            }
+        };
+        let known = |id: String| id.parse::<ContainerId>().ok();
+        Some(match event {
+            Event::Snapshot { facts, containers } => {
+                self.facts = Some(facts);
+                let states = containers.into_iter().filter_map(|listed| {
+                    Some(ContainerState {
+                        id: known(listed.id)?,
+                        spec_hash: listed.spec,
+                        started_ms: listed.started_ms,
+                        status: match listed.status {
+                            ListedStatus::Creating => ContainerStatus::Creating,
+                            ListedStatus::Running { pid } => ContainerStatus::Running { pid },
+                            ListedStatus::Exited(exit) => ContainerStatus::Exited(exit),
+                        },
+                    })
+                });
+                RuntimeEvent::Snapshot(states.collect())
+            }
+            Event::Started { id, pid } => RuntimeEvent::Started { id: known(id)?, pid },
+            Event::CreateFailed { id, reason } => {
+                RuntimeEvent::CreateFailed { id: known(id)?, reason }
+            }
+            Event::Exited { id, exit } => RuntimeEvent::Exited { id: known(id)?, exit },
+            Event::Removed { id } => RuntimeEvent::Removed { id: known(id)? },
+            Event::Refused { reason } => {
+                tracing::warn!(%reason, "the keeper refused a request");
+                return None;
+            }
+        })
     }
 }
 
 impl Runtime for KeeperRuntime {
     fn start(&mut self, request: &ContainerRequest) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotConnected { attempt: format!("start {}", request.id) })
+        let attempt = format!("start {}", request.id);
+        let Some(facts) = self.facts.as_ref().filter(|_| self.connection.is_some()) else {
+            return Err(RuntimeError::NotConnected { attempt });
+        };
+        let unsupported =
+            |reason: String| RuntimeError::Unsupported { attempt: attempt.clone(), reason };
+        let plan = oci_spec::plan(request, facts, &self.paths)
+            .map_err(|error| unsupported(error.to_string()))?;
+        let plan = codec::encode_within(&plan, MAX_MESSAGE_BYTES)
+            .map_err(|error| unsupported(error.to_string()))?;
+        let create = Create {
+            id: request.id.to_string(),
+            spec: request.spec_hash,
+            log: request.spec.log.clone(),
+            plan: Blob(plan),
+        };
+        self.request(&Request::Create(Box::new(create)), attempt)
     }
 
-    fn stop(&mut self, id: &ContainerId, _signal: i32, _grace_ms: u64) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotConnected { attempt: format!("stop {id}") })
+    fn stop(&mut self, id: &ContainerId, signal: i32, grace_ms: u64) -> Result<(), RuntimeError> {
+        let request = Request::Stop { id: id.to_string(), signal, grace_ms };
+        self.request(&request, format!("stop {id}"))
     }
 
     fn remove(&mut self, id: &ContainerId) -> Result<(), RuntimeError> {
-        Err(RuntimeError::NotConnected { attempt: format!("remove {id}") })
+        self.request(&Request::Remove { id: id.to_string() }, format!("remove {id}"))
     }
 
     async fn next_event(&mut self) -> RuntimeEvent {
-        std::future::pending().await
+        loop {
+            if self.connection.is_none() {
+                if let Err(reason) = self.reach_keeper().await {
+                    tokio::time::sleep(RETRY_PAUSE).await;
+                    return RuntimeEvent::KeeperLost { reason };
+                }
+                continue;
+            }
+            match self.next_message().await {
+                Ok(message) => {
+                    if let Some(event) = self.understand(&message) {
+                        return event;
+                    }
+                }
+                Err(error) => {
+                    self.connection = None;
+                    self.waiting.clear();
+                    return RuntimeEvent::KeeperLost { reason: error.to_string() };
+                }
+            }
+        }
     }
+}
+
+#[expect(unsafe_code, reason = "tokio cannot know that an owned descriptor stays the same")]
+fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: the descriptor is owned by the value that watches it and is closed only with it.
+    unsafe { AsyncFd::register(socket) }.map_err(Into::into)
+}
+
+/// Starts a keeper and waits until it serves, which takes some milliseconds.
+fn start_keeper(exe: &Path, paths: &RuntimePaths) -> io::Result<()> {
+    let arguments = start::arguments(paths, &[]);
+    let output = std::process::Command::new(exe)
+        .args(arguments.iter().skip(1))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    let complaint: String = complaint.trim().chars().take(MAX_COMPLAINT_BYTES).collect();
+    Err(io::Error::other(format!("{complaint} ({})", output.status)))
 }

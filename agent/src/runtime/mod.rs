@@ -8,6 +8,7 @@
 pub mod fake;
 pub mod keeper_client;
 pub mod logs;
+mod oci_spec;
 
 use std::fmt;
 use std::path::PathBuf;

@@ -1,0 +1,78 @@
+//! Facts of the node that shape a container's specification: what may be given, and what is there.
+//!
+//! The keeper reads them once at its start, about itself: what it has not, no container can have.
+
+use std::collections::BTreeMap;
+
+use rustix::process::{Resource, getrlimit};
+use serde::{Deserialize, Serialize};
+
+use super::cgroup::Hierarchies;
+
+/// Facts about the keeper and its node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeFacts {
+    /// The capabilities that can be had, a bit each.
+    pub bounding_capabilities: u64,
+    /// The hard limit of each resource (`RLIMIT_…` without the prefix, lower case); none is unlimited.
+    pub hard_limits: BTreeMap<String, Option<u64>>,
+    /// The keeper's own `oom_score_adj`: no container can have a lower one.
+    pub oom_score_adj: i32,
+    /// The cgroup controllers that are there.
+    pub controllers: Vec<String>,
+    /// Whether swap is counted by the memory controller.
+    pub counts_swap: bool,
+    /// Whether this build can filter system calls.
+    pub seccomp: bool,
+    /// How many processors are online.
+    pub processors: u32,
+}
+
+impl NodeFacts {
+    /// Whether a cgroup controller is there.
+    #[must_use]
+    pub fn has_controller(&self, name: &str) -> bool {
+        self.controllers.iter().any(|controller| controller == name)
+    }
+
+    /// Reads them.
+    pub(super) fn read(hierarchies: &Hierarchies) -> Self {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+        let adjustment = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self {
+            bounding_capabilities: bounding
+                .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+                .unwrap_or(0),
+            hard_limits: LIMITS
+                .iter()
+                .map(|(name, resource)| ((*name).to_owned(), getrlimit(*resource).maximum))
+                .collect(),
+            oom_score_adj: adjustment.trim().parse().unwrap_or(0),
+            controllers: hierarchies.controllers(),
+            counts_swap: hierarchies.counts_swap(),
+            seccomp: cfg!(feature = "seccomp"),
+            processors: u32::try_from(processors).unwrap_or(1),
+        }
+    }
+}
+
+/// Resource limits by the names that Compose and the OCI specification build on.
+const LIMITS: [(&str, Resource); 14] = [
+    ("as", Resource::As),
+    ("core", Resource::Core),
+    ("cpu", Resource::Cpu),
+    ("data", Resource::Data),
+    ("fsize", Resource::Fsize),
+    ("locks", Resource::Locks),
+    ("memlock", Resource::Memlock),
+    ("msgqueue", Resource::Msgqueue),
+    ("nice", Resource::Nice),
+    ("nofile", Resource::Nofile),
+    ("nproc", Resource::Nproc),
+    ("rss", Resource::Rss),
+    ("rtprio", Resource::Rtprio),
+    ("sigpending", Resource::Sigpending),
+];

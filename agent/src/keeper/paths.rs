@@ -1,0 +1,44 @@
+//! Where the files of a container are.
+
+use std::path::PathBuf;
+
+use crate::runtime::RuntimePaths;
+
+impl RuntimePaths {
+    /// The bundle and record of each container, in memory.
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.run.join("containers")
+    }
+    /// One container's bundle.
+    pub(crate) fn bundle(&self, id: &str) -> PathBuf {
+        self.bundles().join(id)
+    }
+    /// Where libcontainer keeps its state.
+    pub(crate) fn states(&self) -> PathBuf {
+        self.run.join("state")
+    }
+    /// The logs.
+    pub(crate) fn logs(&self) -> PathBuf {
+        self.run.join("logs")
+    }
+    /// One container's log; older files have `.1`, `.2` … after it.
+    pub(crate) fn log(&self, id: &str) -> PathBuf {
+        self.logs().join(format!("{id}.log"))
+    }
+    /// The writable layers.
+    pub(crate) fn writables(&self) -> PathBuf {
+        self.data.join("containers")
+    }
+    /// One container's writable layer.
+    pub(crate) fn writable(&self, id: &str) -> PathBuf {
+        self.writables().join(id)
+    }
+    /// The named volumes.
+    pub(crate) fn volumes(&self) -> PathBuf {
+        self.data.join("volumes")
+    }
+    /// One container's cgroup, in each hierarchy.
+    pub(crate) fn cgroup(&self, id: &str) -> String {
+        format!("{}/{id}", self.cgroup_parent.trim_end_matches('/'))
+    }
+}

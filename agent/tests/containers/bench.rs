@@ -1,0 +1,1 @@
+//! How quick it is, printed; run with `--ignored --nocapture`.
