@@ -20,6 +20,8 @@ use crate::runtime::RuntimePaths;
 
 /// Largest user or group file of an image that is read.
 const MAX_NAMES_FILE_BYTES: u64 = 1024 * 1024;
+/// What a container has of its own in `/dev`, whatever else of the node's it is given.
+const OWN_IN_DEV: [&str; 7] = ["pts", "shm", "mqueue", "fd", "ptmx", "console", "core"];
 /// Most devices that one entry (a folder such as `/dev/snd`) may stand for.
 const MAX_DEVICES: usize = 1024;
 
@@ -276,6 +278,9 @@ fn find_devices(
             let kind = entry.file_type()?;
             if kind.is_dir() || kind.is_char_device() || kind.is_block_device() {
                 let name = entry.file_name();
+                if host == Path::new("/dev") && OWN_IN_DEV.iter().any(|own| name == *own) {
+                    continue;
+                }
                 find_devices(&host.join(&name), &container.join(&name), found)?;
             }
         }

@@ -35,8 +35,10 @@ const MAX_PARTIAL_BYTES: usize = 4096;
 pub(super) struct Answer {
     /// The container's first process and its start time: it is made, not yet started.
     pub created: Option<(u32, u64)>,
-    /// It was let go.
+    /// It is being let go.
     pub started: bool,
+    /// Its first process ended while the child was still at work.
+    pub ended: Option<Option<i32>>,
     /// The work is done.
     pub done: bool,
     /// The work failed.
@@ -172,9 +174,9 @@ pub(super) fn create(
         bring_up_loopback_of(pid)
             .map_err(|error| format!("bring up the container's loopback device: {error}"))?;
     }
-    container.start().map_err(|e| chain(&e))?;
+    // Said before: a quick container ends before this call returns.
     say(control, "started");
-    Ok(())
+    container.start().map_err(|e| chain(&e))
 }
 
 /// Standard input, output and error of the container. The outputs are pipes with a name, opened

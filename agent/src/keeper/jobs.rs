@@ -126,7 +126,13 @@ impl Keeper {
             Phase::Making(job) if closed && job.answer.failed_to_execute() => {
                 self.creation_failed(place, "the container's program could not be executed");
             }
-            Phase::Making(job) if closed && job.answer.started => self.creation_done(place),
+            Phase::Making(job) if closed && job.answer.started => {
+                let ended = job.answer.ended;
+                self.creation_done(place);
+                if let Some(code) = ended {
+                    self.ended(place, code);
+                }
+            }
             Phase::Making(_) if closed => {
                 self.creation_failed(place, "the process that makes the container ended early");
             }
@@ -229,17 +235,19 @@ impl Keeper {
         let place =
             self.containers.iter().position(|c| c.as_ref().is_some_and(|c| is_its(&c.phase)));
         let Some(place) = place else { return };
-        if let Some(Phase::Making(job)) = self.container(place).map(|c| &c.phase) {
-            if !job.answer.started || job.answer.failed_to_execute() {
-                return self.creation_failed(place, "the container's first process ended early");
-            }
-            self.creation_done(place);
-        }
         let code = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Some(code),
             (None, Some(signal)) => Some(128 + signal),
             (None, None) => None,
         };
+        if let Some(Phase::Making(job)) = self.container(place).map(|c| &mut c.phase) {
+            if job.answer.started {
+                // Told when the child has ended too: it may still write into the bundle.
+                job.answer.ended = Some(code);
+                return;
+            }
+            return self.creation_failed(place, "the container's first process ended early");
+        }
         self.ended(place, code);
     }
 

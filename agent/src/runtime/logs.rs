@@ -78,9 +78,10 @@ impl LogReader {
     /// If the log cannot be read.
     pub fn read(&mut self, max_bytes: usize) -> io::Result<Vec<LogLine>> {
         let mut lines = Vec::new();
-        let mut left = max_bytes.max(1);
-        while left > 0 {
-            let mut buffer = vec![0; left.min(CHUNK_BYTES)];
+        let mut left = max_bytes;
+        // At least one line, so that an empty answer means that there is none.
+        while left > 0 || lines.is_empty() {
+            let mut buffer = vec![0; left.clamp(1, CHUNK_BYTES)];
             let count = self.file.read(&mut buffer)?;
             if count == 0 {
                 if !lines.is_empty() || !self.open_next()? {
@@ -88,7 +89,7 @@ impl LogReader {
                 }
                 continue;
             }
-            left -= count;
+            left = left.saturating_sub(count);
             self.take(&buffer[..count], &mut lines);
         }
         Ok(lines)

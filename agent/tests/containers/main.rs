@@ -1,6 +1,14 @@
 //! Real containers through a real keeper: needs root. Every test has its own folders, its own
 //! cgroup parent and its own keeper, and leaves nothing.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "helpers of tests fail the test that calls them"
+)]
+
 mod bench;
 mod isolation;
 mod life;

@@ -41,13 +41,13 @@ fn system_mounts(spec: &Spec) -> Vec<Value> {
     ];
     if spec.security.host_ipc {
         all.push(bind("/dev/shm", "/dev/shm", false));
-        all.push(bind("/dev/mqueue", "/dev/mqueue", false));
     } else {
         let size = format!("size={}", spec.resources.shm_size_bytes.unwrap_or(SHM_BYTES));
         let shm = ["nosuid", "noexec", "nodev", "mode=1777", &size];
         all.push(mount("/dev/shm", "tmpfs", &shm));
-        all.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     }
+    // The queues of whichever namespace the container is in.
+    all.push(mount("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]));
     all
 }
 

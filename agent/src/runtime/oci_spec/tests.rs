@@ -215,7 +215,7 @@ fn what_cannot_be_had_is_refused_with_advice() {
             "on the node itself",
         ),
         (
-            |spec| drop(spec.process.ulimits.insert("fun".into(), Ulimit { soft: 1, hard: 1 })),
+            |spec| spec.process.ulimits = [("fun".into(), Ulimit { soft: 1, hard: 1 })].into(),
             "nofile",
         ),
         (
