@@ -8,7 +8,7 @@
 //! `layers/` has the unpacked layers, `partial/` what is being fetched. The compressed bytes of a
 //! layer go as soon as it is unpacked: flash is small.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::hash::Hash;
 use std::io::Read;
@@ -29,6 +29,8 @@ use super::{ImageError, PreparedImage, Registries};
 
 /// Layers fetched and unpacked at a time, of all images: more only thrashes a memory card.
 const LAYERS_AT_ONCE: usize = 3;
+/// Images kept in [`ImageStore::recent`]: as many as a small node has services.
+const RECENT: usize = 32;
 /// Marks an image that was loaded from an archive on this node: [`ImageStore::retain`] keeps it.
 const LOADED: &str = "io.limpet.loaded";
 
@@ -46,6 +48,8 @@ pub struct ImageStore {
     pub(super) layer_locks: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     /// What is being prepared now. Few, so a list will do.
     flights: Mutex<Vec<(Wanted, Flight)>>,
+    /// What was prepared last: replicas and restarts find it without reading a file.
+    recent: Mutex<VecDeque<(Wanted, Arc<PreparedImage>)>>,
     /// Read while images are prepared, written while some are removed.
     pub(super) removing: RwLock<()>,
 }
@@ -70,6 +74,7 @@ impl ImageStore {
             layer_turns: Semaphore::new(LAYERS_AT_ONCE),
             layer_locks: Mutex::new(HashMap::new()),
             flights: Mutex::new(Vec::new()),
+            recent: Mutex::new(VecDeque::new()),
             removing: RwLock::new(()),
         }))
     }
@@ -85,6 +90,9 @@ impl ImageStore {
         registries: &Registries,
     ) -> Result<Arc<PreparedImage>, ImageError> {
         let wanted = Wanted::of(source)?;
+        if let Some(image) = self.recently(&wanted) {
+            return Ok(image);
+        }
         let flight = self.join(&wanted);
         let first = flight.get_or_init(|| async {
             let _staying = self.removing.read().await;
@@ -93,7 +101,27 @@ impl ImageStore {
         let outcome = first.await.clone();
         // Who comes later looks anew; who waited has the same answer.
         lock(&self.flights).retain(|(_, other)| !Arc::ptr_eq(other, &flight));
+        if let Ok(image) = &outcome {
+            self.remember(wanted, image);
+        }
         outcome.map_err(ImageError::Shared)
+    }
+
+    /// An image that was prepared a while ago and is still there.
+    fn recently(&self, wanted: &Wanted) -> Option<Arc<PreparedImage>> {
+        if wanted.must_ask() {
+            return None;
+        }
+        let recent = lock(&self.recent);
+        let (_, image) = recent.iter().find(|(other, _)| other == wanted)?;
+        image.layers.iter().all(|layer| layer.is_dir()).then(|| Arc::clone(image))
+    }
+
+    fn remember(&self, wanted: Wanted, image: &Arc<PreparedImage>) {
+        let mut recent = lock(&self.recent);
+        recent.retain(|(other, _)| *other != wanted);
+        recent.push_front((wanted, Arc::clone(image)));
+        recent.truncate(RECENT);
     }
 
     fn join(&self, wanted: &Wanted) -> Flight {
@@ -113,8 +141,7 @@ impl ImageStore {
     ) -> Result<PreparedImage, ImageError> {
         let (store, asked) = (Arc::clone(self), wanted.clone());
         let here = blocking(move || store.local(&asked)).await?;
-        // The bytes that a digest names never change: there is nothing to ask.
-        let ask_anyway = wanted.pull == PullPolicy::Always && wanted.digest.is_none();
+        let ask_anyway = wanted.must_ask();
         match here {
             Some(image) if !ask_anyway => return Ok(image),
             None if wanted.pull == PullPolicy::Never => {
@@ -190,6 +217,8 @@ impl ImageStore {
     /// [`ImageError`]; then nothing was changed.
     pub fn load(&self, archive: impl Read) -> Result<Vec<Digest>, ImageError> {
         let loaded = self.layout.load(archive)?;
+        // A name may stand for another image now.
+        lock(&self.recent).clear();
         let digests: HashSet<Digest> = loaded.iter().map(|image| image.digest).collect();
         for mut entry in self.layout.entries() {
             if digests.contains(&entry.digest) {
@@ -209,6 +238,7 @@ impl ImageStore {
     /// [`ImageError`] if something cannot be read or removed.
     pub fn retain(&self, wanted: &HashSet<String>) -> Result<(), ImageError> {
         let Ok(_removing) = self.removing.try_write() else { return Ok(()) };
+        lock(&self.recent).clear();
         let digests: HashSet<Digest> = parse_all(wanted);
         let names: HashSet<String> =
             parse_all::<Reference>(wanted).iter().map(ToString::to_string).collect();

@@ -39,6 +39,12 @@ impl Wanted {
         })
     }
 
+    /// Whether the registry is asked although the image is here. The bytes that a digest names
+    /// never change: there is nothing to ask.
+    pub(super) fn must_ask(&self) -> bool {
+        self.pull == PullPolicy::Always && self.digest.is_none()
+    }
+
     /// The variant of the index that fits best.
     pub(super) fn choose<'a>(&self, index: &'a Index) -> Result<&'a Descriptor, ImageError> {
         let offers = || index.manifests.iter().filter_map(|it| Some((it.normal_platform()?, it)));

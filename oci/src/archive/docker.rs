@@ -5,8 +5,9 @@
 
 use serde::Deserialize;
 
+use crate::archive::MAX_IMAGES;
 use crate::archive::parts::{Part, Parts};
-use crate::archive::{ArchiveError, Found, LoadedImage};
+use crate::archive::{ArchiveError, LoadedImage, StagedArchive};
 use crate::blob::{BlobError, BlobStore};
 use crate::compression::Compression;
 use crate::digest::Digest;
@@ -15,9 +16,6 @@ use crate::manifest::{
     OCI_MANIFEST, parse_json,
 };
 use crate::reference::Reference;
-
-/// Most images of one archive.
-const MAX_IMAGES: usize = 1000;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -29,13 +27,16 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-pub(super) fn load(parts: &mut dyn Parts, blobs: &BlobStore) -> Result<Found, ArchiveError> {
+pub(super) fn read(
+    parts: &mut dyn Parts,
+    blobs: &BlobStore,
+) -> Result<StagedArchive, ArchiveError> {
     let bytes = parts.read("manifest.json", MAX_MANIFEST_BYTES)?;
     let saved: Vec<Saved> = parse_json(&bytes, "manifest.json")?;
     if saved.len() > MAX_IMAGES {
         return Err(ArchiveError::Refused(format!("it has more than {MAX_IMAGES} images")));
     }
-    let mut found = Found { images: Vec::new(), staged: Vec::new() };
+    let mut found = StagedArchive { images: Vec::new(), parts: Vec::new() };
     for image in &saved {
         load_one(image, parts, blobs, &mut found)?;
     }
@@ -46,7 +47,7 @@ fn load_one(
     saved: &Saved,
     parts: &mut dyn Parts,
     blobs: &BlobStore,
-    found: &mut Found,
+    found: &mut StagedArchive,
 ) -> Result<(), ArchiveError> {
     let config_part = part(parts, &saved.config)?;
     check_name(&saved.config, &config_part)?;
@@ -93,12 +94,16 @@ fn load_one(
         size: size + staged.size,
         platforms: vec![config.platform()],
     };
-    found.staged.push(std::rc::Rc::new(staged));
-    found.staged.extend(taken.into_iter().filter_map(|part| part.staged));
+    found.parts.push(Part::of(staged));
+    found.parts.extend(taken);
     add_names(saved, image, found)
 }
 
-fn add_names(saved: &Saved, image: LoadedImage, found: &mut Found) -> Result<(), ArchiveError> {
+fn add_names(
+    saved: &Saved,
+    image: LoadedImage,
+    found: &mut StagedArchive,
+) -> Result<(), ArchiveError> {
     let names = saved.repo_tags.as_deref().unwrap_or_default();
     for name in names {
         let reference = Some(name.parse::<Reference>()?.to_string());

@@ -11,15 +11,17 @@ mod parts;
 
 use std::io::Read;
 use std::path::Path;
-use std::rc::Rc;
 
-use crate::blob::{BlobError, BlobStore, Staged};
+use crate::blob::{BlobError, BlobStore};
 use crate::digest::Digest;
 use crate::manifest::ManifestError;
 use crate::platform::Platform;
 use crate::reference::ReferenceError;
 
-use parts::{FolderParts, Parts, TarParts};
+use parts::{FolderParts, Part, Parts, TarParts};
+
+/// Most images of one archive.
+const MAX_IMAGES: usize = 1000;
 
 /// An image that came out of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,47 +75,60 @@ pub enum ArchiveError {
     Blob(#[from] BlobError),
 }
 
-/// Loads every image of an archive.
-///
-/// # Errors
-/// [`ArchiveError`]; then no blob was stored.
-pub fn load(reader: impl Read, blobs: &BlobStore) -> Result<Vec<LoadedImage>, ArchiveError> {
-    let mut parts = TarParts::read(reader, blobs)?;
-    load_parts(&mut parts, blobs)
+/// An archive that was read and checked, and is not stored yet. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct StagedArchive {
+    images: Vec<LoadedImage>,
+    parts: Vec<Part>,
 }
 
-/// Loads every image of a folder in the OCI image layout.
-///
-/// # Errors
-/// [`ArchiveError`]; then no blob was stored.
-pub fn load_folder(folder: &Path, blobs: &BlobStore) -> Result<Vec<LoadedImage>, ArchiveError> {
-    let mut parts = FolderParts::open(folder, blobs);
-    load_parts(&mut parts, blobs)
+impl StagedArchive {
+    /// Stores its blobs.
+    ///
+    /// # Errors
+    /// [`ArchiveError::Blob`], also if a blob that was there when the archive was read is gone now.
+    pub fn commit(self, blobs: &BlobStore) -> Result<Vec<LoadedImage>, ArchiveError> {
+        for part in &self.parts {
+            match &part.staged {
+                Some(staged) => blobs.commit(staged)?,
+                None if blobs.has(&part.digest, part.size) => {}
+                None => return Err(BlobError::Missing(part.digest).into()),
+            }
+        }
+        Ok(self.images)
+    }
 }
 
-fn load_parts(parts: &mut dyn Parts, blobs: &BlobStore) -> Result<Vec<LoadedImage>, ArchiveError> {
+/// Reads and checks every image of an archive.
+///
+/// # Errors
+/// [`ArchiveError`]; then nothing of it stays.
+pub fn stage(reader: impl Read, blobs: &BlobStore) -> Result<StagedArchive, ArchiveError> {
+    stage_parts(&mut TarParts::read(reader, blobs)?, blobs)
+}
+
+/// Reads and checks every image of a folder in the OCI image layout.
+///
+/// # Errors
+/// [`ArchiveError`]; then nothing of it stays.
+pub fn stage_folder(folder: &Path, blobs: &BlobStore) -> Result<StagedArchive, ArchiveError> {
+    stage_parts(&mut FolderParts::open(folder, blobs), blobs)
+}
+
+fn stage_parts(parts: &mut dyn Parts, blobs: &BlobStore) -> Result<StagedArchive, ArchiveError> {
     // Docker 25 and later write both forms; the OCI one has the manifest that the image was
     // pulled with, and so the digest that registries know.
-    let mut found = if parts.has("index.json") {
-        oci::load(parts)?
+    let found = if parts.has("index.json") {
+        oci::read(parts)?
     } else if parts.has("manifest.json") {
-        docker::load(parts, blobs)?
+        docker::read(parts, blobs)?
     } else {
         return Err(ArchiveError::NoImage);
     };
     if found.images.is_empty() {
         return Err(ArchiveError::NoImage);
     }
-    for staged in found.staged.drain(..) {
-        blobs.commit(&staged)?;
-    }
-    Ok(found.images)
-}
-
-/// What an archive holds, checked but not stored.
-struct Found {
-    images: Vec<LoadedImage>,
-    staged: Vec<Rc<Staged>>,
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::archive::MAX_IMAGES;
 use crate::archive::parts::{Part, Parts};
-use crate::archive::{ArchiveError, Found, LoadedImage};
+use crate::archive::{ArchiveError, LoadedImage, StagedArchive};
 use crate::blob::BlobError;
 use crate::digest::Digest;
 use crate::manifest::{
@@ -21,9 +22,12 @@ const CONTAINERD_NAME: &str = "io.containerd.image.name";
 /// Deepest nesting of indexes: a layout's table, an image's index, and one to spare.
 const MAX_INDEX_DEPTH: u32 = 3;
 
-pub(super) fn load(parts: &mut dyn Parts) -> Result<Found, ArchiveError> {
+pub(super) fn read(parts: &mut dyn Parts) -> Result<StagedArchive, ArchiveError> {
     let bytes = parts.read("index.json", MAX_MANIFEST_BYTES)?;
     let table: Index = parse_json(&bytes, "index.json")?;
+    if table.manifests.len() > MAX_IMAGES {
+        return Err(ArchiveError::Refused(format!("it has more than {MAX_IMAGES} images")));
+    }
     let mut walk = Walk { parts, taken: BTreeMap::new() };
     let mut images = Vec::new();
     for descriptor in &table.manifests {
@@ -46,8 +50,7 @@ pub(super) fn load(parts: &mut dyn Parts) -> Result<Found, ArchiveError> {
         });
         walk.taken.extend(before);
     }
-    let staged = walk.taken.into_values().filter_map(|part| part.staged);
-    Ok(Found { images, staged: staged.collect() })
+    Ok(StagedArchive { images, parts: walk.taken.into_values().collect() })
 }
 
 /// What the layout calls an image. A bare word in [`REF_NAME`] is the whole name for skopeo and
@@ -99,7 +102,8 @@ impl Walk<'_> {
         descriptor: &Descriptor,
         depth: u32,
     ) -> Result<Vec<Platform>, ArchiveError> {
-        if self.take(descriptor)?.is_none() {
+        // One that comes again has been counted; a hostile index names the same a million times.
+        if self.taken.contains_key(&descriptor.digest) || self.take(descriptor)?.is_none() {
             return Ok(Vec::new());
         }
         match self.parse(descriptor)? {

@@ -32,6 +32,13 @@ pub(super) struct Part {
     pub(super) staged: Option<Rc<Staged>>,
 }
 
+impl Part {
+    pub(super) fn of(staged: Staged) -> Self {
+        let (digest, size) = (staged.digest, staged.size);
+        Self { digest, size, staged: Some(Rc::new(staged)) }
+    }
+}
+
 /// The files of an archive.
 pub(super) trait Parts {
     /// Whether there is such a file.
@@ -124,8 +131,7 @@ impl<'a> TarParts<'a> {
         if let Some(digest) = announced {
             check(digest, staged.digest)?;
         }
-        let (digest, size) = (staged.digest, staged.size);
-        Ok(Part { digest, size, staged: Some(Rc::new(staged)) })
+        Ok(Part::of(staged))
     }
 
     fn find(&self, path: &str) -> Option<&Part> {
@@ -190,9 +196,7 @@ impl Parts for FolderParts<'_> {
         let Some(file) = self.file(path) else { return Ok(None) };
         let place = format!(" at {path}");
         let file = File::open(file).map_err(|source| ArchiveError::Read { place, source })?;
-        let staged = self.blobs.stage(file, path, MAX_BLOB_BYTES)?;
-        let (digest, size) = (staged.digest, staged.size);
-        let part = Part { digest, size, staged: Some(Rc::new(staged)) };
+        let part = Part::of(self.blobs.stage(file, path, MAX_BLOB_BYTES)?);
         self.staged.insert(path.to_owned(), part.clone());
         Ok(Some(part))
     }

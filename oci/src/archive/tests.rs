@@ -311,3 +311,32 @@ fn skopeo_and_limpet_read_each_other() {
     layout.load(std::fs::File::open(at("back.tar")).unwrap()).unwrap();
     assert!(layout.resolve("back:1").is_some());
 }
+
+/// Hundreds of spoilt archives: an error or an image, never a panic, and the store stays whole.
+#[test]
+fn spoilt_bytes_never_panic() {
+    let good = [tar_of(&docker_archive(&["app:1"])), oci_files(|_| ())];
+    let (_folder, layout) = layout();
+    let mut state = 7_u64;
+    let mut next = |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 33).unwrap() % below
+    };
+    for _ in 0..500 {
+        let mut archive = good[next(2)].clone();
+        for _ in 0..=next(4) {
+            let at = next(archive.len());
+            archive[at] = u8::try_from(next(256)).unwrap();
+        }
+        archive.truncate(archive.len() - next(2) * next(archive.len()));
+        drop(layout.load(archive.as_slice()));
+    }
+    for image in layout.list().unwrap() {
+        assert_eq!(image.platforms.len(), 1);
+        layout.blobs().verify(&image.digest).unwrap();
+    }
+    for blob in layout.blobs().list().unwrap() {
+        layout.blobs().verify(&blob).unwrap();
+    }
+}

@@ -119,9 +119,10 @@ impl ImageLayout {
     /// # Errors
     /// [`LayoutError`]; then nothing was changed.
     pub fn load(&self, reader: impl Read) -> Result<Vec<StoredImage>, LayoutError> {
+        // Read first: an upload may take its time, and holds up nobody.
+        let staged = archive::stage(reader, &self.blobs)?;
         let _changing = lock(&self.changes);
-        let loaded = archive::load(reader, &self.blobs)?;
-        self.record(loaded)
+        self.record(staged.commit(&self.blobs)?)
     }
 
     /// Takes in every image of a folder in the OCI image layout.
@@ -129,9 +130,9 @@ impl ImageLayout {
     /// # Errors
     /// [`LayoutError`]; then nothing was changed.
     pub fn load_folder(&self, folder: &Path) -> Result<Vec<StoredImage>, LayoutError> {
+        let staged = archive::stage_folder(folder, &self.blobs)?;
         let _changing = lock(&self.changes);
-        let loaded = archive::load_folder(folder, &self.blobs)?;
-        self.record(loaded)
+        self.record(staged.commit(&self.blobs)?)
     }
 
     fn record(&self, loaded: Vec<LoadedImage>) -> Result<Vec<StoredImage>, LayoutError> {
