@@ -1,7 +1,8 @@
 //! Compiles the demo's workload: one static program, embedded by the library.
 //!
-//! In: `demo/workload.rs`, and cargo's word on compiler, target and linker. Out: `workload` in
-//! `OUT_DIR`. No dependency and no second cargo: a bare call of the compiler.
+//! In: `demo/workload.rs`, and cargo's word on compiler, target and linker; or a ready program, named
+//! by `LIMPET_WORKLOAD`, where the compiler has no standard library for the target (`-Z build-std`).
+//! Out: `workload` in `OUT_DIR`. No dependency and no second cargo: a bare call of the compiler.
 
 use std::env;
 use std::path::PathBuf;
@@ -21,8 +22,14 @@ fn main() -> ExitCode {
 
 fn build() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-env-changed=LIMPET_WORKLOAD");
     let target = env::var("TARGET")?;
     let out = PathBuf::from(env::var("OUT_DIR")?).join("workload");
+    if let Ok(ready) = env::var("LIMPET_WORKLOAD") {
+        println!("cargo::rerun-if-changed={ready}");
+        std::fs::copy(&ready, &out).map_err(|error| format!("copy {ready}: {error}"))?;
+        return Ok(());
+    }
     let mut compiler = Command::new(env::var("RUSTC")?);
     compiler.args(["--edition", "2024", "--crate-type", "bin", "--crate-name", "workload"]);
     compiler.args(["--target", &target, "-C", "target-feature=+crt-static", "-C", "opt-level=z"]);

@@ -68,3 +68,50 @@ fn a_tree_becomes_three_layers() {
     let missing = debian_archive(std::path::Path::new("/nowhere")).unwrap_err();
     assert_eq!(missing.to_string(), "read /nowhere for an image");
 }
+
+#[test]
+fn busybox_has_its_applets() {
+    let (folder, layout) = layout();
+    let archive = busybox_archive(None).expect("this test needs busybox-static (apt-get install)");
+    let image = layout.load(archive.as_slice()).unwrap().remove(0);
+    assert_eq!(image.reference, "busybox:latest");
+    let (_, bytes) = layout.manifest("busybox").unwrap().unwrap();
+    let manifest: limpet_oci::manifest::Manifest = serde_json::from_slice(&bytes).unwrap();
+    let layer = std::fs::File::open(layout.blobs().path(&manifest.layers[0].digest)).unwrap();
+    let mut tar = tar::Archive::new(flate2::read::GzDecoder::new(layer));
+    let links = tar.entries().unwrap().filter(|entry| {
+        let entry = entry.as_ref().unwrap();
+        entry.link_name().unwrap().is_some_and(|name| name == Path::new("bin/busybox"))
+    });
+    assert!(links.count() > 100);
+    drop(folder);
+}
+
+/// What is built here is what others read: skopeo makes each form of it, and each comes back.
+#[test]
+fn skopeo_reads_what_is_built() {
+    let work = tempfile::tempdir().unwrap();
+    let at = |name: &str| work.path().join(name).display().to_string();
+    let platforms = ["linux/arm64", "linux/amd64"].map(|text| text.parse().unwrap());
+    std::fs::write(at("ours.tar"), demo_builder().platforms(&platforms).archive()).unwrap();
+    let skopeo = |arguments: &[&str]| {
+        let mut command = std::process::Command::new("skopeo");
+        command.args(["--insecure-policy", "--override-arch=arm64"]).args(arguments);
+        let output = command.env("TMPDIR", work.path()).output();
+        let output = output.expect("this test needs skopeo (apt-get install skopeo)");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let ours = format!("oci-archive:{}", at("ours.tar"));
+    let inspected: serde_json::Value = serde_json::from_str(&skopeo(&["inspect", &ours])).unwrap();
+    assert_eq!(inspected["Architecture"], "arm64");
+    skopeo(&["copy", &ours, &format!("docker-archive:{}:demo:1", at("docker.tar"))]);
+    skopeo(&["copy", "--all", &ours, &format!("oci-archive:{}:demo:2", at("oci.tar"))]);
+    let (_folder, layout) = layout();
+    for name in ["docker.tar", "oci.tar"] {
+        layout.load(std::fs::File::open(at(name)).unwrap()).unwrap();
+    }
+    let images = layout.list().unwrap();
+    assert_eq!((images[0].reference.as_str(), images[0].platforms.len()), ("demo:1", 1));
+    assert_eq!((images[1].reference.as_str(), images[1].platforms.len()), ("demo:2", 2));
+}
