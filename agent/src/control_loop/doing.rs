@@ -124,8 +124,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             RuntimeEvent::Removed { id } => self.observed.removed(&id),
             RuntimeEvent::KeeperLost { reason } => {
-                self.runtime_ready = false;
-                self.event(EventKind::Other, None, format!("the keeper was lost: {reason}"));
+                // One event for one loss, however often it is found lost.
+                if std::mem::replace(&mut self.runtime_ready, false) {
+                    let message = format!("the keeper was lost, another is started: {reason}");
+                    self.event(EventKind::Other, None, message);
+                } else {
+                    tracing::warn!("the keeper cannot be reached: {reason}");
+                }
             }
         }
     }
@@ -182,7 +187,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                     tracing::warn!("remove leftover {}: {error}", folder.display());
                 }
             }
-            Job::Swept
+            Job::Tidied
         });
     }
 

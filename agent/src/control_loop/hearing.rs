@@ -5,6 +5,7 @@ use limpet_protocol::call::CallIn;
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, EventKind};
 use limpet_protocol::id::SessionId;
+use limpet_protocol::message::ControllerPresence;
 use limpet_protocol::topic::{Topic, agent_filters};
 use tokio::task::JoinError;
 
@@ -30,6 +31,8 @@ pub(super) struct LinkState {
     pub(super) presence_due: bool,
     /// Filters are still to be subscribed on this connection.
     pub(super) filters_due: bool,
+    /// The controller's presence was heard on this connection.
+    pub(super) controller_seen: bool,
     /// An assignment came on this connection, or one was asked for.
     pub(super) want_settled: bool,
     /// When to ask for what is missing, and how long to wait after that.
@@ -101,8 +104,19 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 Err(error) => tracing::warn!("an acknowledgement cannot be read: {error}"),
             },
             Topic::CallIn(node, session) if node == self.node => self.call(&session, payload),
-            // The controller's presence says nothing that the agent acts on.
+            Topic::Controller => self.controller(payload),
             _ => {}
+        }
+    }
+
+    /// The controller is there. If it comes back on a connection that stayed (the broker is somebody
+    /// else's), it may have missed what was said: everything is told again.
+    fn controller(&mut self, payload: &Bytes) {
+        let Ok(presence) = codec::decode::<ControllerPresence>(payload) else { return };
+        if presence.online && std::mem::replace(&mut self.link_state.controller_seen, true) {
+            self.link_state.presence_due = true;
+            self.reporter.repeat();
+            self.events.repeat();
         }
     }
 
@@ -165,6 +179,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.event(EventKind::AssignmentAccepted, None, message);
         if self.ending_at_ms.is_none() {
             self.wanted = instances;
+            self.stock.next_assignment();
         }
         let effects = self.intake.stored(accepted);
         self.learn_specs();
@@ -202,7 +217,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
             Ok(Job::CallEnded(session)) => self.calls.ended(&session),
-            Ok(Job::Swept) => {}
+            Ok(Job::Tidied) => {}
             Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),
             Err(error) => tracing::error!("a task of the agent failed: {error}"),
         }

@@ -82,10 +82,18 @@ pub struct Parts<R, I> {
 /// The end of something that was done beside the loop.
 #[derive(Debug)]
 enum Job {
-    Prepared { image: ImageSource, result: Result<Arc<PreparedImage>, String>, begun_ms: u64 },
-    Stored { accepted: Box<Accepted>, result: Result<(), LedgerError> },
+    Prepared {
+        image: ImageSource,
+        result: Result<Arc<PreparedImage>, String>,
+        begun_ms: u64,
+    },
+    Stored {
+        accepted: Box<Accepted>,
+        result: Result<(), LedgerError>,
+    },
     CallEnded(SessionId),
-    Swept,
+    /// Leftovers or unneeded images are gone.
+    Tidied,
     LinkEnded,
 }
 
@@ -100,6 +108,8 @@ pub struct ControlLoop<R, I> {
     wanted: Wanted,
     observed: Observed,
     prepared: BTreeMap<ImageKey, Arc<PreparedImage>>,
+    /// Which images stay when others go.
+    stock: images::Stock,
     reporter: Reporter,
     events: EventQueue,
     calls: Calls,
@@ -147,6 +157,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             wanted,
             observed,
             prepared: BTreeMap::new(),
+            stock: images::Stock::default(),
             // Reports are numbered from the uptime on: greater than those of any earlier run.
             reporter: Reporter::new(parts.boot, crate::link::uptime_centiseconds()),
             events,
@@ -208,6 +219,11 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
         // Without the runtime only what does not need it is awaited.
         let mut wake = if self.runtime_ready { decision.wake_at_ms } else { None };
+        if decision.actions.is_empty() {
+            self.tidy_images();
+        } else if self.runtime_ready {
+            wake = Some(self.clock.now_ms());
+        }
         let generation = self.intake.current().map(|current| current.assignment.generation);
         if self.runtime_ready {
             self.reporter.update(generation, decision.statuses, self.clock.wall_ms());

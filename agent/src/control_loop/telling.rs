@@ -78,8 +78,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         if now_ms < due {
             return Some(due);
         }
-        let report = self.reporter.take(now_ms);
-        if self.say(Topic::Have(self.node.clone()), &report) {
+        if self.say_report(now_ms) {
             return None;
         }
         self.reporter.put_back();
@@ -143,12 +142,20 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     pub(super) fn say_goodbye(&mut self) {
         if self.link_state.connected {
             if self.runtime_ready && self.reporter.due_ms().is_some() {
-                let report = self.reporter.take(self.clock.now_ms());
-                self.say(Topic::Have(self.node.clone()), &report);
+                self.say_report(self.clock.now_ms());
             }
             self.say_presence(false);
         }
         self.link.close();
+    }
+
+    fn say_report(&mut self, now_ms: u64) -> bool {
+        let mut report = self.reporter.take(now_ms);
+        // Hundreds of instances in trouble may have more to say than a message holds.
+        if codec::encode(&report).is_err() {
+            report.instances.iter_mut().for_each(|instance| instance.reason = None);
+        }
+        self.say(Topic::Have(self.node.clone()), &report)
     }
 
     fn say_presence(&self, online: bool) -> bool {

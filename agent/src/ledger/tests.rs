@@ -220,3 +220,41 @@ fn the_identity_is_private_and_damage_is_an_error_not_a_new_node() {
         assert!(matches!(Identity::read(dir.path()), Err(identity::IdentityError::Damaged { .. })));
     }
 }
+
+#[test]
+fn an_assignment_is_taken_when_it_is_whole_and_newer() {
+    use super::intake::{Effect, Intake};
+    let (_dir, ledger) = ledger();
+    let (one, two) = (accepted(1), accepted(2));
+    let bytes = |accepted: &Accepted, hash: &SpecHash| accepted.specs[hash].bytes.clone();
+    let hashes: Vec<SpecHash> = one.specs.keys().copied().collect();
+    let mut intake = Intake::new(ledger, None);
+    assert_eq!(intake.want(&one.signed), [Effect::Listen(hashes.clone())]);
+    assert_eq!(intake.want(&one.signed), [], "the same again is no news");
+    assert_eq!(intake.missing(), hashes);
+    assert_eq!(intake.spec(&hashes[0], &bytes(&one, &hashes[0])), [Effect::Ignore(hashes[0])]);
+    let whole = intake.spec(&hashes[1], &bytes(&one, &hashes[1]));
+    assert_eq!(whole, [Effect::Ignore(hashes[1]), Effect::Store(Box::new(one.clone()))]);
+
+    // A newer one comes while that is written; an unwritten one is handed out again.
+    let new: Vec<SpecHash> = two.specs.keys().filter(|h| !hashes.contains(h)).copied().collect();
+    intake.not_stored(one.clone());
+    assert_eq!(intake.retry(), [Effect::Store(Box::new(one.clone()))]);
+    assert_eq!(intake.stored(one.clone()), []);
+    assert_eq!(intake.want(&two.signed), [Effect::Listen(new.clone())]);
+    let whole = intake.spec(&new[0], &bytes(&two, &new[0]));
+    assert_eq!(whole, [Effect::Ignore(new[0]), Effect::Store(Box::new(two.clone()))]);
+    assert_eq!(intake.stored(two.clone()), []);
+    assert_eq!(intake.current(), Some(&two));
+
+    // Older ones are refused, once; so are specs of another service.
+    assert!(matches!(intake.want(&one.signed)[..], [Effect::Refused { .. }]));
+    assert_eq!(intake.want(&one.signed), []);
+    let mut crossed = accepted(3).assignment;
+    let (first, second) = (crossed.services[0].spec, two.assignment.services[1].spec);
+    assert_ne!(first, second);
+    crossed.services.truncate(1);
+    crossed.services[0].spec = second;
+    assert!(matches!(intake.want(&sign(&crossed))[..], [Effect::Refused { .. }]));
+    assert_eq!(intake.current(), Some(&two));
+}

@@ -377,6 +377,15 @@ impl Observed {
         self.images.insert(image.into(), ImageState::Preparing { trouble });
     }
 
+    /// The images of everything that is wanted or still there; none if that is not known of all.
+    #[must_use]
+    pub fn images_in_use<'a>(&'a self, wanted: &'a Wanted) -> Option<Vec<&'a ImageSource>> {
+        let wanted = wanted.values().map(|want| Some(&want.spec.image));
+        let there = self.slots.values().flat_map(|slot| &slot.containers);
+        let there = there.map(|container| container.spec.as_ref().map(|spec| &spec.image));
+        wanted.chain(there).collect()
+    }
+
     /// Forgets slots with nothing in them and images that nobody wants.
     pub fn forget(&mut self, wanted: &Wanted) {
         self.slots

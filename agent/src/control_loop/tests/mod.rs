@@ -6,7 +6,7 @@ mod stage;
 use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, EventKind};
-use limpet_protocol::message::{JoinReply, JoinRequest};
+use limpet_protocol::message::{ControllerPresence, JoinReply, JoinRequest};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::Exit;
 use limpet_protocol::topic::Topic;
@@ -300,4 +300,112 @@ async fn a_bad_image_does_not_hold_up_the_others() {
         handle.end().await;
     };
     tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn a_missing_spec_is_asked_for_and_the_old_assignment_goes_on_until_then() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        // No assignment came by itself: the node asks once.
+        let ask = controller.hear_ask().await;
+        assert!(ask.want && ask.specs.is_empty());
+        let (web, db) = (spec("web", 1), spec("db", 1));
+        controller.publish_spec(&web).await;
+        controller.want(1, std::slice::from_ref(&web)).await;
+        controller.hear_phase(1, Phase::Running).await;
+        controller.want(2, std::slice::from_ref(&db)).await;
+        let ask = controller.hear_ask().await;
+        assert_eq!((ask.want, ask.specs), (false, vec![db.0]));
+        assert_eq!(handle.calls(), [FakeCall::Start(id(1))], "the old one goes on");
+        controller.publish_spec(&db).await;
+        controller
+            .hear_report(|report| {
+                report.instances.len() == 1
+                    && report.instances[0].instance.service.as_str() == "db"
+                    && report.instances[0].phase == Phase::Running
+            })
+            .await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn a_controller_that_comes_back_on_somebody_elses_broker_is_told_everything() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        controller.hear_presence(true).await;
+        let first = controller.hear_batch().await;
+        let presence = ControllerPresence { online: true, epoch: 1, key: vec![0; 32] };
+        let presence = codec::encode(&presence).unwrap();
+        controller.say(&Topic::Controller, presence.clone()).await;
+        controller.say(&Topic::Controller, presence).await;
+        controller.hear_presence(true).await;
+        controller.hear_report(|_| true).await;
+        assert_eq!(controller.hear_batch().await.events[0], first.events[0]);
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn told_to_stop_everything_it_ends_with_nothing_left() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let mut node_files = Node::new();
+    node_files.stop_on_exit = true;
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let specs = [spec("web", 1), spec("db", 1)];
+        for spec in &specs {
+            controller.publish_spec(spec).await;
+        }
+        controller.want(1, &specs).await;
+        controller
+            .hear_report(|r| r.instances.iter().filter(|i| i.phase == Phase::Running).count() == 2)
+            .await;
+        handle.end().await;
+        controller.hear_report(|report| report.instances.is_empty()).await;
+        controller.hear_presence(false).await;
+    };
+    tokio::join!(running, story);
+    handle.wait(|fake| fake.containers.is_empty()).await;
+    // The next start runs the assignment again, with numbers that were not used before.
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        controller.hear_phase(2, Phase::Running).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn a_lost_keeper_costs_no_container() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let web = spec("web", 1);
+        controller.publish_spec(&web).await;
+        controller.want(1, &[web]).await;
+        controller.hear_phase(1, Phase::Running).await;
+        handle.lose_keeper();
+        let told = controller.hear_events(EventKind::Other).await;
+        assert!(told[0].contains("the keeper was lost"), "{told:?}");
+        handle.exit(&id(1), Exit { code: Some(1), out_of_memory: true });
+        controller.hear_phase(2, Phase::Running).await;
+        let told = controller.hear_events(EventKind::OutOfMemory).await;
+        assert!(told[0].contains("more memory than its limit"), "{told:?}");
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    let expected = [FakeCall::Start(id(1)), FakeCall::Start(id(2)), FakeCall::Remove(id(1))];
+    assert_eq!(handle.calls(), expected);
 }

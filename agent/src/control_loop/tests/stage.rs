@@ -1,5 +1,6 @@
 //! The stage of the loop's stories: a broker process, a controller that signs, a node's folders.
 
+use std::collections::HashSet;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -10,7 +11,7 @@ use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
 use limpet_protocol::codec;
 use limpet_protocol::event::{EventBatch, EventKind};
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
-use limpet_protocol::message::{JoinReply, NodePresence, Signed};
+use limpet_protocol::message::{Ask, JoinReply, NodePresence, Signed};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, Report};
 use limpet_protocol::spec::{ImageSource, PullPolicy, Spec};
@@ -233,6 +234,13 @@ impl Controller {
         report.instances.iter().find(is).unwrap().clone()
     }
 
+    pub(super) async fn hear_ask(&mut self) -> Ask {
+        self.hear(|topic, payload| {
+            matches!(topic, Topic::Ask(_)).then(|| codec::decode(payload).unwrap())
+        })
+        .await
+    }
+
     pub(super) async fn hear_batch(&mut self) -> EventBatch {
         self.hear(|topic, payload| {
             matches!(topic, Topic::Event(_)).then(|| codec::decode(payload).unwrap())
@@ -317,6 +325,13 @@ impl Images for FakeImages {
             Ok(Arc::new(PreparedImage { digest, config: Default::default(), layers: Vec::new() }))
         })
     }
+
+    fn retain(
+        &self,
+        digests: HashSet<String>,
+    ) -> impl FnOnce() -> Result<(), String> + Send + 'static {
+        move || if digests.is_empty() { Err("nothing was kept".to_owned()) } else { Ok(()) }
+    }
 }
 
 /// The fake runtime, also in the hands of the test.
@@ -366,6 +381,10 @@ impl Handle {
         self.runtime.change(|fake| fake.exit(id, exit));
     }
 
+    pub(super) fn lose_keeper(&self) {
+        self.runtime.change(FakeRuntime::lose_keeper);
+    }
+
     pub(super) async fn end(&self) {
         self.end.send(()).await.unwrap();
     }
@@ -388,13 +407,14 @@ impl Handle {
 pub(super) struct Node {
     folder: TempDir,
     runtime: Arc<Mutex<FakeRuntime>>,
+    pub(super) stop_on_exit: bool,
 }
 
 impl Node {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("run")).unwrap();
-        Self { folder, runtime: Arc::default() }
+        Self { folder, runtime: Arc::default(), stop_on_exit: false }
     }
 
     /// Power off and on: no container and no memory-backed file is left.
@@ -438,7 +458,7 @@ impl Node {
             facts: crate::load::facts(&Default::default()),
             node: node(),
             boot,
-            stop_on_exit: false,
+            stop_on_exit: self.stop_on_exit,
         });
         let (end, told) = mpsc::channel(1);
         (control_loop.run(told), Handle { runtime, end })
