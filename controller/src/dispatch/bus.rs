@@ -96,8 +96,13 @@ impl Bus {
     ) -> Self {
         let (client, eventloop) = AsyncClient::new(options(settings), REQUESTS);
         let bus = Self { shared: Arc::default() };
-        let poll =
-            Poll { bus: bus.clone(), client: client.clone(), events, place: place(settings) };
+        let poll = Poll {
+            bus: bus.clone(),
+            client: client.clone(),
+            events,
+            place: place(settings),
+            is_new: false,
+        };
         tasks.spawn(poll.run(eventloop, shutdown.clone()));
         tasks.spawn(bus.clone().publish(client, shutdown));
         bus
@@ -180,10 +185,12 @@ struct Poll {
     client: AsyncClient,
     events: mpsc::Sender<BusEvent>,
     place: String,
+    /// The connection is new: nothing is subscribed yet.
+    is_new: bool,
 }
 
 impl Poll {
-    async fn run(self, mut eventloop: EventLoop, shutdown: CancellationToken) {
+    async fn run(mut self, mut eventloop: EventLoop, shutdown: CancellationToken) {
         let mut wait = FIRST_WAIT;
         loop {
             let polled = tokio::select! {
@@ -192,15 +199,14 @@ impl Poll {
                 polled = timeout(POLL_LIMIT, eventloop.poll()) => polled,
             };
             let trouble = match polled {
-                Ok(Ok(Event::Incoming(packet))) => {
+                Ok(Ok(event)) => {
                     wait = FIRST_WAIT;
                     tokio::select! {
                         biased;
                         () = shutdown.cancelled() => return self.farewell(eventloop).await,
-                        () = self.take(packet) => continue,
+                        () = self.take(event) => continue,
                     }
                 }
-                Ok(Ok(Event::Outgoing(_))) => continue,
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => {
                     eventloop.clean();
@@ -216,36 +222,41 @@ impl Poll {
         }
     }
 
-    async fn take(&self, packet: Packet) {
-        match packet {
-            Packet::ConnAck(_) => self.up().await,
-            Packet::Publish(publish) => self.forward(publish).await,
-            Packet::SubAck(ack) => self.check_subscriptions(&ack),
-            Packet::Disconnect(bye) => {
+    async fn take(&mut self, event: Event) {
+        match event {
+            Event::Incoming(Packet::ConnAck(_)) => self.is_new = true,
+            Event::Incoming(Packet::Publish(publish)) => self.forward(publish).await,
+            Event::Incoming(Packet::SubAck(ack)) => self.check_subscriptions(&ack),
+            Event::Incoming(Packet::Disconnect(bye)) => {
                 tracing::warn!(broker = self.place, reason = ?bye.reason_code, "the broker says goodbye");
             }
             _ => {}
         }
+        if self.is_new {
+            self.greet().await;
+        }
     }
 
-    async fn up(&self) {
-        tracing::info!(broker = self.place, "connected to the broker");
+    /// Subscribes, and lets everything be published. The queue of requests may be full of what was
+    /// meant for the last connection, and only this task empties it: never wait here, the next
+    /// event comes when there is room.
+    async fn greet(&mut self) {
         let filters = controller_filters()
             .into_iter()
             .chain([controller_call_filter()])
             .map(|filter| Filter::new(filter, QoS::AtLeastOnce));
-        // The request queue may be full of what was meant for the last connection, and only this
-        // task empties it: never wait here.
-        if let Err(error) = self.client.try_subscribe_many(filters) {
-            tracing::warn!(broker = self.place, %error, "not subscribed; connecting again");
+        if self.client.try_subscribe_many(filters).is_err() {
             return;
         }
+        self.is_new = false;
+        tracing::info!(broker = self.place, "connected to the broker");
         self.bus.outbox().connected();
         self.bus.shared.more.notify_one();
         self.tell(BusEvent::Up).await;
     }
 
-    async fn down(&self, trouble: &str, wait: Duration) {
+    async fn down(&mut self, trouble: &str, wait: Duration) {
+        self.is_new = false;
         let was_up = {
             let mut outbox = self.bus.outbox();
             let was_up = outbox.is_online();

@@ -104,6 +104,8 @@ pub(crate) struct FakeAgent {
     /// How many assignments came in, also those that are no news.
     pub(crate) heard: Arc<Mutex<Vec<Assignment>>>,
     pub(crate) acks: watch::Receiver<Option<limpet_protocol::event::Cursor>>,
+    /// What callers said.
+    pub(crate) calls: watch::Receiver<Vec<CallIn>>,
     task: JoinHandle<()>,
 }
 
@@ -122,6 +124,7 @@ struct Mind {
     held: watch::Sender<Option<(Assignment, tokio::time::Instant)>>,
     acks: watch::Sender<Option<limpet_protocol::event::Cursor>>,
     heard: Arc<Mutex<Vec<Assignment>>>,
+    calls: watch::Sender<Vec<CallIn>>,
     specs: BTreeSet<SpecHash>,
     phase: Phase,
 }
@@ -150,6 +153,7 @@ impl FakeAgent {
         let (client, eventloop) = AsyncClient::new(options, 256);
         let (held_in, held) = watch::channel(None);
         let (acks_in, acks) = watch::channel(None);
+        let (calls_in, calls) = watch::channel(vec![]);
         let heard = Arc::default();
         let mind = Mind {
             badge: badge.clone(),
@@ -160,6 +164,7 @@ impl FakeAgent {
             held: held_in,
             acks: acks_in,
             heard: Arc::clone(&heard),
+            calls: calls_in,
             specs: BTreeSet::new(),
             phase,
         };
@@ -169,7 +174,7 @@ impl FakeAgent {
         client.publish(up, QoS::AtLeastOnce, true, birth).await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "a test's own task, ended with the agent")]
         let task = tokio::spawn(mind.run(eventloop));
-        Self { badge, client, held, heard, acks, task }
+        Self { badge, client, held, heard, acks, calls, task }
     }
 
     pub(crate) async fn publish(&self, topic: Topic, payload: Vec<u8>) {
@@ -283,7 +288,9 @@ impl Mind {
     /// Answers a call for logs with as many lines as there is credit, and with an end if asked to
     /// tail none.
     fn called(&mut self, session: SessionId, payload: &[u8]) {
-        let answers = match codec::decode(payload).unwrap() {
+        let said: CallIn = codec::decode(payload).unwrap();
+        self.calls.send_modify(|calls| calls.push(said.clone()));
+        let answers = match said {
             CallIn::Logs { credit, tail, .. } => {
                 let chunk = |sequence: u16| CallOut::Chunk {
                     sequence: u64::from(sequence),

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limpet_protocol::application::{Application, Attribute, Constraint, Mode, Placement, Service};
+use limpet_protocol::assignment::Generation;
 use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
 use limpet_protocol::id::Slot;
 use limpet_protocol::message::{Ask, JoinReply};
 use limpet_protocol::phase::Phase;
+use limpet_protocol::report::Report;
 use limpet_protocol::topic::Topic;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -399,6 +401,20 @@ async fn a_node_that_asks_or_lags_is_told_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_ahead_of_a_restored_store_is_overtaken() {
+    let rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let mut agent = rig.agent(&token, "pi").await;
+    let generation = agent.holds(|_| true).await.generation;
+    let observed = Some(Generation { number: generation.number + 100, ..generation });
+    let report = Report { boot: 1, sequence: u64::MAX, observed, instances: vec![] };
+    let topic = Topic::Have(agent.badge.node.clone());
+    agent.publish(topic, codec::encode(&report).unwrap()).await;
+    agent.holds(|a| a.generation.number == generation.number + 101).await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_changes_nothing() {
     let mut rig = Rig::start(NEVER).await;
     let token = rig.token().await;
@@ -459,6 +475,16 @@ async fn calls_go_there_and_back_and_end() {
     }
     assert_eq!(next(&mut heard).await, Some(CallOut::End { error: None }));
     assert_eq!(next(&mut heard).await, None);
+    // A caller that goes away cancels.
+    let mut calls = agent.calls.clone();
+    let (heard, say) = open(&rig, "pi", logs(None)).await.unwrap();
+    say.send(CallIn::Credit { chunks: 1 }).await.unwrap();
+    let said = |word: CallIn| move |calls: &Vec<CallIn>| calls.contains(&word);
+    let credit = calls.wait_for(said(CallIn::Credit { chunks: 1 }));
+    tokio::time::timeout(PATIENCE, credit).await.expect("the credit arrives").unwrap();
+    drop((heard, say));
+    let cancel = calls.wait_for(said(CallIn::Cancel));
+    tokio::time::timeout(PATIENCE, cancel).await.expect("the cancel arrives").unwrap();
     // A node that goes away ends its calls.
     let (mut heard, _say) = open(&rig, "pi", logs(None)).await.unwrap();
     for _ in 0..4 {

@@ -215,19 +215,23 @@ impl World {
             }
         };
         let known = self.joins.known(&session).cloned();
-        let reply = if let Some(reply) = known {
-            reply
-        } else if auth::verify_join_proof(&self.store, &session, &request.proof).is_ok() {
-            self.joins.accept(session.clone(), request, self.wall_ms).await?
-        } else {
-            self.nonsense("a joining agent", "it has no valid join token");
-            let reason =
-                "the join token is not valid (any more): make a new one with `limpet token create`";
-            JoinReply::Refused { reason: reason.to_owned() }
+        let proven = auth::verify_join_proof(&self.store, &session, &request.proof).is_ok();
+        let reply = match known {
+            // A repeated request; the secret goes only to who has a token.
+            Some(reply) if proven => reply,
+            None if proven => {
+                let reply = self.joins.accept(session.clone(), request, self.wall_ms).await?;
+                if let JoinReply::Accepted { node, .. } = &reply {
+                    self.happened(Some(node), "node_joined", format!("node {node} joined"));
+                }
+                reply
+            }
+            _ => {
+                self.nonsense("a joining agent", "it has no valid join token");
+                let reason = "the join token is not valid (any more): make a new one with `limpet token create`";
+                JoinReply::Refused { reason: reason.to_owned() }
+            }
         };
-        if let JoinReply::Accepted { node, .. } = &reply {
-            self.happened(Some(node), "node_joined", format!("node {node} joined"));
-        }
         let topic = Topic::JoinOut(session);
         if !codec::encode(&reply).is_ok_and(|bytes| self.bus.send(topic, bytes.into())) {
             tracing::debug!("a join reply is lost; the agent asks again");

@@ -10,7 +10,7 @@ use limpet_protocol::application::{Mode, Service};
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, NodeId, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::InstanceStatus;
+use limpet_protocol::report::{Exit, InstanceStatus};
 use limpet_protocol::spec::RestartCondition;
 
 use super::node::ObservedNode;
@@ -234,7 +234,13 @@ fn fill(view: &mut InstanceView, status: &InstanceStatus) {
     view.attempt = status.attempt;
     view.phase = status.phase.to_string();
     view.since_ms = status.since_ms;
-    view.reason = status.reason.clone().map(cut);
+    let ended =
+        status.last_exit.filter(|_| status.phase != Phase::Running).map(|exit| match exit {
+            Exit { out_of_memory: true, .. } => "the kernel ended it for want of memory".to_owned(),
+            Exit { code: Some(code), .. } => format!("it ended with exit code {code}"),
+            Exit { code: None, .. } => "it ended while nobody watched".to_owned(),
+        });
+    view.reason = status.reason.clone().map(cut).or(ended);
     view.exit_code = status.last_exit.and_then(|exit| exit.code);
     view.out_of_memory = status.last_exit.is_some_and(|exit| exit.out_of_memory);
 }

@@ -78,25 +78,32 @@ fn meets(constraint: &Constraint, id: &NodeId, node: &Node) -> bool {
         Attribute::Id => same_text(id.as_str(), value),
         Attribute::Hostname => same_text(&node.facts.hostname, value),
         Attribute::Os => same_text(&node.facts.os, value),
-        Attribute::Architecture => architecture(&node.facts.architecture) == architecture(value),
+        Attribute::Architecture => same_architecture(&node.facts.architecture, value),
         Attribute::Label(key) => same_text(node.labels.get(key).map_or("", String::as_str), value),
     };
     same == constraint.equal
 }
 
 fn same_text(one: &str, other: &str) -> bool {
-    one.to_lowercase() == other.to_lowercase()
+    one.eq_ignore_ascii_case(other)
+        || (!one.is_ascii() && one.to_lowercase() == other.to_lowercase())
+}
+
+fn same_architecture(one: &str, other: &str) -> bool {
+    same_text(architecture(one), architecture(other))
 }
 
 /// An architecture's name as `GOARCH` has it; the kernel's names mean the same, as in SwarmKit.
-fn architecture(name: &str) -> String {
-    let name = name.to_lowercase();
-    match name.as_str() {
-        "x86_64" => "amd64".to_owned(),
-        "aarch64" => "arm64".to_owned(),
-        "armv6l" | "armv7l" | "armhf" => "arm".to_owned(),
-        _ => name,
-    }
+fn architecture(name: &str) -> &str {
+    const KERNEL_NAMES: [(&str, &str); 5] = [
+        ("x86_64", "amd64"),
+        ("aarch64", "arm64"),
+        ("armv6l", "arm"),
+        ("armv7l", "arm"),
+        ("armhf", "arm"),
+    ];
+    let known = KERNEL_NAMES.iter().find(|(kernel, _)| name.eq_ignore_ascii_case(kernel));
+    known.map_or(name, |(_, go)| go)
 }
 
 /// Whether a node runs programs for `os/arch[/variant]`. A newer ARM runs an older variant.
@@ -106,7 +113,7 @@ fn runs_platform(platform: &str, node: &Node) -> bool {
     let (os, arch, variant) = (part(), part(), part());
     let facts = &node.facts;
     same_text(os, &facts.os)
-        && architecture(arch) == architecture(&facts.architecture)
+        && same_architecture(arch, &facts.architecture)
         && (variant.is_empty()
             || facts.variant.is_empty()
             || variant.to_lowercase() <= facts.variant.to_lowercase())
