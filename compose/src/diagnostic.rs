@@ -163,9 +163,16 @@ impl Problems {
             Severity::Error => &mut self.errors,
             Severity::Warning => &mut self.warnings,
         };
-        if list.len() < MAX_DIAGNOSTICS && !list.iter().any(|known| known.same_as(&diagnostic)) {
-            list.push(diagnostic);
+        if list.len() > MAX_DIAGNOSTICS || list.iter().any(|known| known.same_as(&diagnostic)) {
+            return;
         }
+        let diagnostic = if list.len() < MAX_DIAGNOSTICS {
+            diagnostic
+        } else {
+            let message = format!("more than {MAX_DIAGNOSTICS} of these; the rest is not shown");
+            Diagnostic { severity: diagnostic.severity, ..Diagnostic::error(message) }
+        };
+        list.push(diagnostic);
     }
 }
 
@@ -183,7 +190,7 @@ impl Problems {
 pub(crate) fn in_order(list: &mut [Diagnostic]) {
     list.sort_by_cached_key(|diagnostic| {
         let start = diagnostic.place.as_ref().map(|place| place.start);
-        (diagnostic.file().map(str::to_owned), start)
+        (start.is_none(), diagnostic.file().map(str::to_owned), start)
     });
 }
 

@@ -135,6 +135,13 @@ proptest! {
     }
 
     #[test]
+    fn any_text_is_printed_as_it_is(text in prop_oneof![any::<String>(), "[a #:'\"\\n\\t|>-]{0,200}", "[a-z ]{80,400}"]) {
+        let escaped = serde_json::Value::String(text.replace('$', "$$"));
+        let text = format!("services: {{s: {{image: i, environment: {{A: {escaped}}}, command: [{escaped}]}}}}");
+        take(&text);
+    }
+
+    #[test]
     fn mutated_samples(
         sample in prop::sample::select(samples()),
         cuts in prop::collection::vec((any::<prop::sample::Index>(), any::<prop::sample::Index>(), 0..4_u8, any::<u8>()), 1..6),

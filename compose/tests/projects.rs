@@ -280,6 +280,24 @@ fn everything_wrong_is_said_in_one_go() {
 }
 
 #[test]
+fn too_much_is_said_to_be_too_much() {
+    let keys: String = (0..300).map(|n| format!("  a{n}: {{image: i, q: 1}}\n")).collect();
+    let lines = errors(&LoadOptions::default(), &[("compose.yaml", &format!("services:\n{keys}"))]);
+    assert_eq!(lines.len(), 201);
+    expect(&lines, "error: more than 200 of these; the rest is not shown");
+    let keys = keys.replace(", q: 1", "");
+    let lines = errors(&LoadOptions::default(), &[("compose.yaml", &format!("services:\n{keys}"))]);
+    expect(&lines, "300 services, where an application may have 256");
+    let long = format!("services: {{a: {{image: i, command: [\"{}\"]}}}}", "x".repeat(70_000));
+    let large = project(&LoadOptions::default(), &[("compose.yaml", &long)]).to_application();
+    assert!(large.unwrap_err()[0].one_line().contains("larger than 65536 bytes"));
+    let spread = format!("services: {{a: {{image: i, command: [{}]}}}}", "\"$V\",".repeat(200));
+    let value = "x".repeat(120_000);
+    let lines = errors(&options(&[], &[("V", &value)]), &[("compose.yaml", &spread)]);
+    expect(&lines, "the variables become more than 16777216 bytes");
+}
+
+#[test]
 fn the_resolved_file_is_printed_in_order() {
     let text = "x-base: &base {image: i, tty: true}\nservices:\n  web:\n    <<: *base\n    command: run --now\n    \
                 ports: ['8080:80']\n    environment: [A=1, B, 'C=a$$b', D=yes, E=, 'F=1: 2 #']\n  db: {image: d, network_mode: host}\n\
