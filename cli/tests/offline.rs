@@ -1,5 +1,7 @@
 //! What the command does without a controller: help, completion, `config`, and its errors.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod support;
 
 use std::io::Write as _;

@@ -129,7 +129,7 @@ impl Drop for Up {
             let pid = rustix::process::Pid::from_raw(pid);
             pid.map(|pid| rustix::process::kill_process(pid, Signal::KILL).ok());
         }
-        if let Some(run) = self.told("run").filter(|run| run.starts_with("/run/limpet-")) {
+        if let Some(run) = self.told("run").filter(|run| run.starts_with("/run/limpet-up-")) {
             drop(std::fs::remove_dir_all(run));
         }
         if let Some(parent) = self.told("cgroup-parent") {

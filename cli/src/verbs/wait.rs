@@ -124,11 +124,12 @@ pub async fn until_settled(
             Err(error) => return Err(error.into()),
         };
         let instances = client.instances(Some(application)).await?.items;
-        if seen != instances {
-            (seen, moved_at) = (instances, Instant::now());
+        let now = movement(&instances);
+        if seen != now {
+            (seen, moved_at) = (now, Instant::now());
         }
         let known = revision.is_none_or(|revision| view.revision >= revision);
-        let verdict = if known { judge(&view, &seen) } else { Verdict::Going };
+        let verdict = if known { judge(&view, &instances) } else { Verdict::Going };
         show(&bar, &view);
         match verdict {
             Verdict::Settled => {
@@ -136,11 +137,11 @@ pub async fn until_settled(
                 return Ok(());
             }
             Verdict::Stuck if moved_at.elapsed() >= STUCK_AFTER => {
-                let reasons = reasons(&view, &seen);
+                let reasons = reasons(&view, &instances);
                 return Err(WaitError::Stuck { application: application.into(), reasons }.into());
             }
             _ if started.elapsed() >= timeout => {
-                let reasons = reasons(&view, &seen);
+                let reasons = reasons(&view, &instances);
                 let application = application.into();
                 return Err(WaitError::Timeout { application, timeout, reasons }.into());
             }
@@ -203,22 +204,42 @@ enum Verdict {
     Stuck,
 }
 
-/// An application is stuck when each instance that does not run has failed, has no node, or waits
-/// for such a one.
+/// From this attempt on an instance that does not run is held to be in a crash loop, whichever phase
+/// of it is seen.
+const CRASH_LOOP_ATTEMPT: u32 = 4;
+
+/// Whether nobody works on an instance with success: it failed, has no node, its image cannot be
+/// had, or it ends again and again.
+fn is_halted(instance: &InstanceView) -> bool {
+    match instance.phase.as_str() {
+        "failed" | "unknown" => true,
+        // A reason is there only once something has gone wrong.
+        "pending" | "pulling" => instance.reason.is_some(),
+        "running" | "completed" => false,
+        _ => instance.attempt >= CRASH_LOOP_ATTEMPT && instance.exit_code.is_some(),
+    }
+}
+
+/// What moves when there is progress; the turns of a crash loop are none.
+fn movement(instances: &[InstanceView]) -> Vec<(String, String)> {
+    let of = |instance: &InstanceView| {
+        let loops = instance.attempt >= CRASH_LOOP_ATTEMPT && instance.exit_code.is_some();
+        let phase = if loops { "crash loop" } else { &instance.phase };
+        (instance.instance.clone(), phase.to_owned())
+    };
+    instances.iter().map(of).collect()
+}
+
+/// An application is stuck when each instance that does not run is halted, or waits for such a one.
 fn judge(view: &ApplicationView, instances: &[InstanceView]) -> Verdict {
     if view.services.iter().all(|service| service.settled) {
         return Verdict::Settled;
     }
-    let halted = |instance: &InstanceView| match instance.phase.as_str() {
-        "failed" | "unknown" => true,
-        "pending" => instance.reason.is_some(),
-        _ => false,
-    };
     let at_rest = |instance: &InstanceView| {
-        halted(instance) || matches!(instance.phase.as_str(), "running" | "completed" | "waiting")
+        is_halted(instance)
+            || matches!(instance.phase.as_str(), "running" | "completed" | "waiting")
     };
-    let nowhere = instances.is_empty() && view.services.iter().any(|it| !it.reasons.is_empty());
-    if nowhere || (instances.iter().any(halted) && instances.iter().all(at_rest)) {
+    if instances.iter().any(is_halted) && instances.iter().all(at_rest) {
         return Verdict::Stuck;
     }
     Verdict::Going
@@ -284,19 +305,33 @@ mod tests {
     #[test]
     fn only_who_does_not_move_is_stuck() {
         type Phases = [(&'static str, Option<&'static str>)];
-        let cases: [(&Phases, Verdict); 6] = [
+        let cases: [(&Phases, Verdict); 7] = [
             (&[("running", None), ("creating", None)], Verdict::Going),
             (&[("running", None), ("failed", Some("exit code 1"))], Verdict::Stuck),
             (&[("failed", None), ("pulling", None)], Verdict::Going),
             (&[("failed", None), ("waiting", Some("for db"))], Verdict::Stuck),
             (&[("pending", Some("no node has 8 GiB"))], Verdict::Stuck),
             (&[("pending", None)], Verdict::Going),
+            (&[("pulling", Some("no such registry")), ("running", None)], Verdict::Stuck),
         ];
         for (phases, verdict) in cases {
             assert_eq!(judge(&view(false), &with_phases(phases)), verdict, "{phases:?}");
         }
         assert_eq!(judge(&view(true), &with_phases(&[("failed", None)])), Verdict::Settled);
         assert_eq!(judge(&view(false), &[]), Verdict::Going);
+    }
+
+    #[test]
+    fn a_crash_loop_is_no_progress() {
+        let turn = |phase: &str, attempt| {
+            let (phase, exit_code) = (phase.to_owned(), Some(3));
+            vec![InstanceView { phase, attempt, exit_code, ..instance("shop", "web", 1) }]
+        };
+        assert_eq!(judge(&view(false), &turn("waiting", 2)), Verdict::Going, "it may yet come up");
+        assert_eq!(judge(&view(false), &turn("waiting", 7)), Verdict::Stuck);
+        assert_eq!(judge(&view(false), &turn("creating", 8)), Verdict::Stuck);
+        assert_eq!(movement(&turn("waiting", 7)), movement(&turn("running", 8)));
+        assert_ne!(movement(&turn("waiting", 1)), movement(&turn("running", 2)));
     }
 
     #[test]

@@ -144,10 +144,15 @@ fn spawn(layout: &Layout, log: &str) -> anyhow::Result<Child> {
             command.env_remove(name);
         }
     }
-    command.env("LIMPET_LOG", log);
+    command.env("LIMPET_LOG", plain_level(log));
     command.env(PARENT_VARIABLE, std::process::id().to_string());
     command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
     command.spawn().context("start the agent")
+}
+
+/// The level of a filter such as `warn,mqtt5=error`: the agent knows nothing finer.
+fn plain_level(filter: &str) -> &str {
+    filter.split(',').find(|part| !part.contains('=')).unwrap_or("warn")
 }
 
 /// In the agent's process, before anything else: leaves the terminal's session, so that Ctrl-C
@@ -162,4 +167,17 @@ pub fn become_child(parent: &str) -> anyhow::Result<()> {
     let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().to_string());
     anyhow::ensure!(now.as_deref() == Some(parent), "`limpet up` has ended meanwhile");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_is_told_a_plain_level() {
+        let cases = [("debug", "debug"), ("a=debug,info", "info"), ("a=debug", "warn")];
+        for (filter, level) in cases {
+            assert_eq!(plain_level(filter), level, "{filter}");
+        }
+    }
 }

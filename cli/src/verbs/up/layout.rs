@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use crate::connection::{CONTROLLER_FOLDER, DEFAULT_DATA};
 
-/// Memory-backed folder of the default data folder's agent.
-const DEFAULT_RUN: &str = "/run/limpet";
+/// Memory-backed folder of the default data folder's agent; not that of a `limpet agent` by itself.
+const DEFAULT_RUN: &str = "/run/limpet-up";
 /// Cgroup of the default data folder's containers.
-const DEFAULT_CGROUP: &str = "/limpet";
+const DEFAULT_CGROUP: &str = "/limpet-up";
 
 /// The folders and names of one `limpet up`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,12 +65,12 @@ mod tests {
     #[test]
     fn every_data_folder_has_its_own_names() {
         let default = Layout::of(Path::new(DEFAULT_DATA));
-        assert_eq!(default.run, Path::new("/run/limpet"));
-        assert_eq!(default.cgroup_parent, "/limpet");
+        assert_eq!(default.run, Path::new("/run/limpet-up"));
+        assert_eq!(default.cgroup_parent, "/limpet-up");
         let (one, two) = (Layout::of(Path::new("/tmp/a")), Layout::of(Path::new("/tmp/b")));
         assert_ne!(one.run, two.run);
         assert_ne!(one.cgroup_parent, two.cgroup_parent);
-        assert_eq!(one.run, Path::new("/run/limpet-1828ba67"), "as every version before");
+        assert_eq!(one.run, Path::new("/run/limpet-up-1828ba67"), "as every version before");
         assert_eq!(one, Layout::of(Path::new("/tmp/a")));
     }
 }

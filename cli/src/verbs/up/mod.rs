@@ -10,6 +10,7 @@ pub mod controller_part;
 pub mod demo;
 pub mod greeting;
 pub mod layout;
+pub mod leftovers;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,7 +68,7 @@ pub struct UpArgs {
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,
     /// What is logged: error, warn, info, debug, trace, or a filter as limpet_controller=debug,info
-    #[arg(long, env = "LIMPET_LOG", value_name = "FILTER", default_value = "warn")]
+    #[arg(long, env = "LIMPET_LOG", value_name = "FILTER", default_value = "warn,mqtt5=error")]
     log: String,
 }
 
@@ -102,15 +103,16 @@ async fn up(args: &UpArgs) -> anyhow::Result<()> {
     let mut agent = AgentChild::new(layout.clone(), args.log.clone());
     let parts = Parts { args, layout: &layout, client: &client };
     let ending = live(&parts, &mut controller, &mut agent, &mut signals).await;
-    if let Ending::Broken(_) = ending {
+    let emptied = if let Ending::Broken(_) = ending {
         // Something failed that no container is to blame for: they go on, and are taken over.
         agent.kill();
+        Ok(())
     } else {
-        stop(&mut agent, &mut signals).await?;
-    }
+        stop(&mut agent, &mut signals).await.inspect(|()| leftovers::clear(&layout))
+    };
     let stopped = controller.stop().await;
     match ending {
-        Ending::Told => stopped,
+        Ending::Told => emptied.and(stopped),
         Ending::Broken(error) | Ending::Useless(error) => Err(error),
     }
 }
