@@ -36,7 +36,8 @@ impl Pull<'_> {
         if let Some(controller) = controller.filter(|_| self.wanted.from_controller) {
             let registry = Registry::of_controller(controller, reference, written)?;
             match self.run_from(&registry).await {
-                // Another place may have the same bytes: the digest says so.
+                // Elsewhere the bare name may be another's image; only a digest says it is this one.
+                Err(error) if self.wanted.digest.is_none() => return Err(error),
                 Err(error @ (ImageError::NotFound { .. } | ImageError::Denied { .. })) => {
                     first_error = Some(error);
                 }

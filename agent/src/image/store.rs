@@ -260,6 +260,8 @@ impl ImageStore {
         for digest in unwanted.difference(&kept) {
             self.layout.remove(digest)?;
         }
+        // Documents of a pull that a power cut ended.
+        self.layout.gc()?;
         self.layers.retain(|diff_id| diff_ids.contains(diff_id))?;
         self.clear_partial()
     }

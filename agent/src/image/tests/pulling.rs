@@ -238,6 +238,28 @@ fn the_controllers_images_need_the_nodes_secret() {
 }
 
 #[test]
+fn without_a_digest_nobody_stands_in_for_the_controller() {
+    let (controller, other) =
+        (TestRegistry::start(&[]), TestRegistry::start(&[image("app:1", 17).archive()]));
+    let digest = other.layout.resolve("app:1").unwrap().to_string();
+    let registries = Registries {
+        controller: Some(ControllerRegistry {
+            address: controller.address.clone(),
+            node: "node-1".to_owned(),
+            secret: "secret".to_owned(),
+        }),
+        insecure: Vec::new(),
+    };
+    let node = Node::new();
+    let mut wanted = source(&format!("{}/app:1", other.address));
+    wanted.from_controller = true;
+    let words = node.prepare_with(&wanted, &registries).unwrap_err().sentence();
+    assert!(words.contains("does not exist in registry") && words.contains("(the controller)"));
+    wanted.digest = Some(digest);
+    node.prepare_with(&wanted, &registries).unwrap();
+}
+
+#[test]
 fn a_registry_that_is_away_for_a_moment_is_asked_again() {
     let registry = TestRegistry::start(&[image("app:1", 11).archive()]);
     // The first answer goes to the question for its version.
