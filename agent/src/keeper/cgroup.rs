@@ -14,8 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Rounds of killing and removing before it is given up: a process that is being torn down keeps
 /// its cgroup busy for some milliseconds.
 const REMOVE_ROUNDS: u32 = 400;
-/// Time between two rounds.
-const ROUND_PAUSE: Duration = Duration::from_millis(10);
+/// Time between the first two rounds; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 /// Deepest nesting of cgroups that a container may have made in its own.
 const MAX_NESTING: usize = 16;
 
@@ -165,13 +166,15 @@ impl Hierarchies {
     /// Kills what is in cgroup `path` and removes it with all that is below. Waits for it.
     pub(super) fn remove(&self, path: &str) -> io::Result<()> {
         let mut last = Ok(());
+        let mut pause = FIRST_PAUSE;
         for _ in 0..REMOVE_ROUNDS {
             last = self.folders(path).try_for_each(|folder| remove_tree(&folder, MAX_NESTING));
             if last.is_ok() {
                 return Ok(());
             }
             self.kill(path);
-            std::thread::sleep(ROUND_PAUSE);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
         }
         last
     }

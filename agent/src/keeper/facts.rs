@@ -9,10 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Hierarchies;
 
+/// The version of this program, agent and keeper alike.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// Facts about the keeper and its node.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct NodeFacts {
+    /// The version of the keeper's program.
+    pub version: String,
     /// The capabilities that can be had, a bit each.
     pub bounding_capabilities: u64,
     /// The hard limit of each resource (`RLIMIT_…` without the prefix, lower case); none is unlimited.
@@ -43,6 +48,7 @@ impl NodeFacts {
         let adjustment = std::fs::read_to_string("/proc/self/oom_score_adj").unwrap_or_default();
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            version: VERSION.to_owned(),
             bounding_capabilities: bounding
                 .and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
                 .unwrap_or(0),

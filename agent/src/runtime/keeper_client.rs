@@ -18,7 +18,7 @@ use super::{
     ContainerId, ContainerRequest, ContainerState, ContainerStatus, Runtime, RuntimeError,
     RuntimeEvent, RuntimePaths, oci_spec,
 };
-use crate::keeper::facts::NodeFacts;
+use crate::keeper::facts::{NodeFacts, VERSION};
 use crate::keeper::socket::{self, Received};
 use crate::keeper::start;
 use crate::keeper::wire::{Blob, Create, Event, ListedStatus, MAX_MESSAGE_BYTES, Request};
@@ -42,6 +42,8 @@ pub struct KeeperRuntime {
     /// A keeper that is being started, until it serves or says why not.
     starting: Option<tokio::task::JoinHandle<io::Result<()>>>,
     ending: bool,
+    /// Whether a keeper of another version was told to follow: once, whatever comes of it.
+    upgraded: bool,
 }
 
 impl KeeperRuntime {
@@ -59,6 +61,7 @@ impl KeeperRuntime {
             waiting,
             starting: None,
             ending: false,
+            upgraded: false,
         }
     }
 
@@ -175,6 +178,18 @@ impl KeeperRuntime {
         }
     }
 
+    /// The agent was upgraded and the keeper was not: it follows, and no container notices.
+    fn follow_version(&mut self, facts: &NodeFacts) {
+        if facts.version == VERSION || self.upgraded {
+            return;
+        }
+        self.upgraded = true;
+        let exe = self.keeper_exe.clone();
+        if let Err(error) = self.upgrade(&exe) {
+            tracing::warn!(%error, "the keeper stays at version {}", facts.version);
+        }
+    }
+
     fn understand(&mut self, message: &[u8]) -> Option<RuntimeEvent> {
         let event = match codec::decode_within(message, MAX_MESSAGE_BYTES) {
             Ok(event) => event,
@@ -186,6 +201,7 @@ impl KeeperRuntime {
         let known = |id: String| id.parse::<ContainerId>().ok();
         Some(match event {
             Event::Snapshot { facts, containers } => {
+                self.follow_version(&facts);
                 self.facts = Some(facts);
                 let states = containers.into_iter().filter_map(|listed| {
                     Some(ContainerState {

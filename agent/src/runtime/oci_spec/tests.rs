@@ -13,6 +13,7 @@ const ALL_CAPABILITIES: u64 = (1 << 41) - 1;
 
 fn facts() -> NodeFacts {
     NodeFacts {
+        version: String::new(),
         bounding_capabilities: ALL_CAPABILITIES & !(1 << 24),
         hard_limits: [("nofile", Some(20_000)), ("core", None)]
             .map(|(name, limit)| (name.to_owned(), limit))
