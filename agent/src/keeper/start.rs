@@ -111,6 +111,8 @@ fn execute_sealed(paths: &RuntimePaths) -> StartError {
     match seal::sealed(Path::new("/proc/self/exe")) {
         Err(error) => io_error(attempt)(error),
         Ok(program) => {
+            // Whatever the agent, or who started it, let slip: the keeper outlives them.
+            sys::close_all_but(program.as_fd());
             let arguments = arguments_absolute(paths);
             let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
             io_error(attempt)(sys::exec_fd(program.as_fd(), &arguments))
