@@ -63,6 +63,7 @@ pub struct Api {
                        fetch images by the pull half of the OCI Distribution Specification \
                        (Basic authentication, node and secret); that part is not described here."
     ),
+    components(schemas(types::ChangeView)),
     security(("token" = [])),
     modifiers(&TokenScheme)
 )]

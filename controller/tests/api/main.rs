@@ -1,0 +1,14 @@
+//! The API as clients see it: over HTTP, against its own OpenAPI document.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
+mod document;
+mod garbage;
+mod images;
+mod streams;
+mod whole;
+mod world;
