@@ -127,7 +127,7 @@ fn walk_names(node: &mut Node, spot: Spot, problems: &mut Problems) {
         }
         if entry.node.is_null() && entry.node.tag == Tag::None {
             match pattern.as_str() {
-                "services.*.networks.*" | "services.*.models.*" => return true,
+                "services.*.networks.*" => return true,
                 "services.*" => {}
                 _ => entry.node.value = Value::Mapping(Mapping::new()),
             }
@@ -262,6 +262,10 @@ fn pairs(node: &mut Node, spot: Spot) -> Result<(), Diagnostic> {
         }
         node.value = Value::Mapping(mapping);
     }
+    // Options and addresses are texts; of variables and labels the specification allows a name alone.
+    let may_be_nothing = !["driver_opts", "aux_addresses", "ipam.options", "storage_opt"]
+        .iter()
+        .any(|key| spot.pattern.ends_with(key));
     let kind = node.kind();
     let Value::Mapping(mapping) = &mut node.value else {
         let message = format!("expected {}, found {kind}", shape_text(Shape::Pairs));
@@ -270,6 +274,9 @@ fn pairs(node: &mut Node, spot: Spot) -> Result<(), Diagnostic> {
     for (key, entry) in mapping {
         match entry.node.scalar().map(str::to_owned) {
             Some(text) => entry.node.value = Value::Text(text),
+            None if entry.node.is_null() && !may_be_nothing => {
+                entry.node.value = Value::Text(String::new());
+            }
             None if entry.node.is_null() => {}
             None => {
                 let message = format!("expected a text, found {}", entry.node.kind());

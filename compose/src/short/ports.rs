@@ -30,7 +30,7 @@ pub(super) fn expand(node: &mut Node, spot: Spot) -> Result<(), Diagnostic> {
 
 fn defaults(item: &mut Node) {
     for (key, value) in [("mode", "ingress"), ("protocol", "tcp")] {
-        if item.as_mapping().is_some() && item.get(key).is_none() {
+        if item.as_mapping().is_some() && item.get(key).is_none_or(Node::is_null) {
             item.set(key, Value::Text(value.to_owned()));
         }
     }

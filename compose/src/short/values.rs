@@ -9,6 +9,7 @@ pub(crate) fn needed(pattern: &str) -> &'static [&'static str] {
     match pattern {
         "services.*.devices[]" => &["source"],
         "services.*.extends" => &["service"],
+        "services.*.ports[]" => &["target"],
         "services.*.provider" => &["type"],
         "services.*.env_file[]" | "include[]" => &["path"],
         "services.*.ulimits.*" | "services.*.build.ulimits.*" => &["soft", "hard"],
