@@ -16,7 +16,10 @@ pub fn clear(layout: &Layout) {
     let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
     let mut roots: Vec<_> = hierarchies.map(|entry| entry.path()).collect();
     roots.push(root.to_owned());
-    let empty = roots.iter().map(|root| remove_cgroups(&root.join(name))).all(|gone| gone);
+    let mut empty = true;
+    for root in &roots {
+        empty &= remove_cgroups(&root.join(name));
+    }
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     if empty && !mounts.contains(&format!(" {}/", layout.run.display())) {
         std::fs::remove_dir_all(&layout.run).ok();

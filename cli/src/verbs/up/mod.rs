@@ -143,20 +143,21 @@ async fn live(
     signals: &mut Signals,
 ) -> Ending {
     let mqtt = controller.broker();
-    if let Err(error) = invite(parts, &mqtt).await {
-        return Ending::Useless(error);
-    }
+    let token = match invite(parts, &mqtt).await {
+        Ok(token) => token,
+        Err(error) => return Ending::Useless(error),
+    };
     tokio::select! {
         biased;
         () = signals.next() => Ending::Told,
         error = controller.failed() => Ending::Broken(error),
         error = agent.supervise() => Ending::Useless(error),
-        () = welcome(parts, &mqtt) => Ending::Told,
+        () = welcome(parts, &mqtt, &token) => Ending::Told,
     }
 }
 
-/// Makes a token for the agent and writes the agent's configuration.
-async fn invite(parts: &Parts<'_>, mqtt: &str) -> anyhow::Result<()> {
+/// Makes a token for the agent and writes the agent's configuration; gives the token's id.
+async fn invite(parts: &Parts<'_>, mqtt: &str) -> anyhow::Result<String> {
     let request = TokenRequest {
         purpose: "join".into(),
         description: "for the agent of limpet up".into(),
@@ -172,14 +173,17 @@ async fn invite(parts: &Parts<'_>, mqtt: &str) -> anyhow::Result<()> {
         cgroup_parent: &parts.layout.cgroup_parent,
         stop_on_exit: true,
     };
-    agent_child::write_config(parts.layout, &file)
+    agent_child::write_config(parts.layout, &file)?;
+    Ok(made.id)
 }
 
 /// Waits for the node, says that all is up, and shows the demo if asked. Does not return: what goes
 /// wrong here is said, and everything stays up to be looked at.
-async fn welcome(parts: &Parts<'_>, mqtt: &str) {
+async fn welcome(parts: &Parts<'_>, mqtt: &str, token: &str) {
     let shown = async {
         let node = ready(parts.client).await?;
+        // The node has an identity of its own now.
+        parts.client.remove_token(token).await?;
         let facts = greeting::Facts {
             api: parts.client.server(),
             mqtt,
