@@ -3,8 +3,8 @@
 //! Everything that controller, agent and command line say to each other is defined here and only
 //! here: names ([`id`]), what a service is ([`spec`], [`application`]), what a node shall run
 //! ([`assignment`]), what it does run ([`report`], [`phase`]), the envelopes ([`message`]), where
-//! they are published ([`topic`]), how the bytes look ([`codec`]) and how large anything may be
-//! ([`limits`]).
+//! they are published ([`topic`]) and at which broker ([`broker_url`]), how the bytes look ([`codec`])
+//! and how large anything may be ([`limits`]).
 //!
 //! The crate is `no_std` so that the compiler keeps it pure: no clock, no files, no network.
 #![cfg_attr(not(test), no_std)]
@@ -13,6 +13,7 @@ extern crate alloc;
 
 pub mod application;
 pub mod assignment;
+pub mod broker_url;
 mod byte_string;
 pub mod call;
 pub mod codec;

@@ -7,12 +7,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use limpet_protocol::broker_url::{BrokerUrl, BrokerUrlError};
 use limpet_protocol::id::NodeId;
 use serde::Deserialize;
-
-pub use self::broker_url::{BrokerUrl, BrokerUrlError};
-
-mod broker_url;
 
 /// Where the agent keeps its identity, its ledger, images and volumes.
 pub const DEFAULT_DATA: &str = "/var/lib/limpet";

@@ -31,25 +31,6 @@ fn flags_go_before_the_file_and_the_file_before_defaults() {
 }
 
 #[test]
-fn broker_urls() {
-    let url = |text: &str| text.parse::<BrokerUrl>();
-    let plain = |host: &str, port| BrokerUrl { host: host.to_owned(), port, login: None };
-    assert_eq!(url("mqtt://a"), Ok(plain("a", 1883)));
-    assert_eq!(url("mqtt://a:18/"), Ok(plain("a", 18)));
-    assert_eq!(url("mqtt://[::1]"), Ok(plain("[::1]", 1883)));
-    assert_eq!(url("mqtt://[::1]:9"), Ok(plain("[::1]", 9)));
-    let login = Some(("u@x".to_owned(), "p:q".to_owned()));
-    assert_eq!(url("mqtt://u%40x:p%3aq@h:2"), Ok(BrokerUrl { login, ..plain("h", 2) }));
-    assert_eq!(url("mqtts://a"), Err(BrokerUrlError::Scheme));
-    assert_eq!(url("mqtt://:1"), Err(BrokerUrlError::NoHost));
-    assert_eq!(url("mqtt://a:0"), Err(BrokerUrlError::Port { port: "0".to_owned() }));
-    assert_eq!(url("mqtt://a/b"), Err(BrokerUrlError::Rest { rest: "/b".to_owned() }));
-    assert_eq!(url("mqtt://u%4@h"), Err(BrokerUrlError::Encoding));
-    let secret = url("mqtt://user:geheim@h").unwrap();
-    assert!(!format!("{secret} {secret:?}").contains("geheim"));
-}
-
-#[test]
 fn wrong_values_are_named() {
     let message = |args: &AgentArgs| Config::load(args).unwrap_err().to_string();
     assert!(message(&AgentArgs::default()).contains("--controller mqtt://HOST:1883"));

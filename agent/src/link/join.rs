@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::codec;
 use limpet_protocol::id::{NodeId, SessionId};
 use limpet_protocol::message::{JoinReply, JoinRequest, NodeFacts};
@@ -19,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::pause::Pause;
 use super::{options, random_byte};
-use crate::config::{BrokerUrl, JoinToken};
+use crate::config::JoinToken;
 use crate::ledger::identity::Identity;
 
 /// User name of whoever has only a token.

@@ -15,6 +15,7 @@ mod pause;
 use std::time::Duration;
 
 use bytes::Bytes;
+use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::codec;
 use limpet_protocol::id::NodeId;
 use limpet_protocol::message::NodePresence;
@@ -26,7 +27,6 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::config::BrokerUrl;
 use pause::Pause;
 
 /// Messages that wait for the loop. More stay in the broker's and the kernel's buffers.

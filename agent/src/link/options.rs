@@ -2,13 +2,13 @@
 //!
 //! In: settings. Out: options for rumqttc, and words for its errors.
 
+use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::limits::MAX_PACKET_BYTES;
 use rumqttc::Transport;
 use rumqttc::v5::mqttbytes::v5::ConnectReturnCode;
 use rumqttc::v5::{ConnectionError, MqttOptions, StateError};
 
 use super::{KEEP_ALIVE, LinkSettings};
-use crate::config::BrokerUrl;
 
 /// Unacknowledged messages each way. The client keeps room for every one from the start, and without
 /// a limit that is 13 MB.

@@ -4,15 +4,12 @@
 //! file that they name. Out: one [`Config`] in which every value is checked, or one sentence that
 //! says which value is wrong, where it came from and what to write instead.
 
-mod broker_url;
-
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use limpet_protocol::broker_url::BrokerUrl;
 use serde::Deserialize;
-
-pub use broker_url::{BrokerUrl, BrokerUrlError};
 
 /// Where root's controller keeps its data.
 pub const DEFAULT_DATA: &str = "/var/lib/limpet-controller";

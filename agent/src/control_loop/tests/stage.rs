@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
+use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::codec;
 use limpet_protocol::event::{EventBatch, EventKind};
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
@@ -23,7 +24,7 @@ use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 
-use crate::config::{AgentArgs, BrokerUrl, Config};
+use crate::config::{AgentArgs, Config};
 use crate::control_loop::{ControlLoop, Images, Memory, Parts};
 use crate::image::PreparedImage;
 use crate::ledger::{Ledger, boot, spec_hash};
