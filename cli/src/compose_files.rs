@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use limpet_compose::{Diagnostic, Files, LoadOptions, Project, RealFiles, load};
+use limpet_compose::{Diagnostic, Files, LoadOptions, Project, RealFiles, Severity, load};
 
 /// Where the Compose file is and how it is read: the flags of `docker compose`.
 #[derive(Debug, Clone, Default, Args)]
@@ -106,7 +106,8 @@ impl ComposeArgs {
 pub fn accept<T>(result: Result<T, Vec<Diagnostic>>) -> anyhow::Result<T> {
     result.or_else(|diagnostics| {
         show(&diagnostics)?;
-        Err(NotAccepted { errors: diagnostics.len() }.into())
+        let errors = diagnostics.iter().filter(|d| d.severity() == Severity::Error).count();
+        Err(NotAccepted { errors }.into())
     })
 }
 

@@ -121,7 +121,7 @@ fn a_second_agent_on_one_folder() {
 fn a_controller_that_is_not_there() {
     let port = free_port();
     let output = Command::new(program("limpet"))
-        .args(["--server", &format!("http://127.0.0.1:{port}"), "--token", "x", "ps"])
+        .args(["ps", "--server", &format!("http://127.0.0.1:{port}"), "--token", "x"])
         .output()
         .unwrap();
     refused(&output, &[&port.to_string()]);

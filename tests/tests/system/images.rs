@@ -8,7 +8,7 @@ fn busybox_runs_as_its_image_says() {
     let mut fleet = Fleet::start();
     fleet.load_image(&limpet_images::busybox_archive(None).unwrap());
     fleet.add_node("n1", &[]);
-    let compose = "services: {shell: {image: busybox, command: [sh, -c, 'echo user $(id -u) of $$GREETING; sleep 1000'], user: '1000', environment: {GREETING: hello}}}";
+    let compose = "services: {shell: {image: busybox, command: [sh, -c, 'echo user $$(id -u) of $$GREETING; sleep 1000'], user: '1000', environment: {GREETING: hello}}}";
     fleet.apply("box", compose, &["--wait"]);
     let logs = wait_for("a line of output", || {
         let logs = fleet.limpet(&["logs", "shell"]);
