@@ -24,8 +24,10 @@ use crate::load;
 use crate::runtime::keeper_client::KeeperRuntime;
 use crate::runtime::{Runtime as _, RuntimeEvent, RuntimePaths};
 
-/// Threads for blocking work (a ledger write, a sweep, a name look-up). They end when idle.
-const MAX_BLOCKING_THREADS: usize = 4;
+/// Threads for blocking work: three layers that are fetched or unpacked, one sweep of leftovers or
+/// unneeded images, and beside those, which may take minutes, always one for a write of the ledger
+/// and one for a name look-up or a short look at what is there. They end when idle.
+const MAX_BLOCKING_THREADS: usize = 6;
 /// How long the keeper may take to end when it is to end with the agent.
 const KEEPER_FAREWELL: std::time::Duration = std::time::Duration::from_secs(5);
 
