@@ -53,8 +53,23 @@ pub enum JoinError {
         reason: String,
     },
     /// The broker does not know the token.
-    #[error("the broker refused the join token; make a new one with `limpet token create`")]
-    BadToken,
+    #[error(
+        "the broker at {broker} refused this node's join token: it is wrong, used up or too old; \
+         make a new one with `limpet token create` and give it with --join-token"
+    )]
+    BadToken {
+        /// Where.
+        broker: String,
+    },
+    /// The broker does not know the user that its URL names.
+    #[error(
+        "the broker at {broker} refused the user name and password in its URL; give the right ones \
+         with --controller mqtt://USER:PASSWORD@HOST"
+    )]
+    BadLogin {
+        /// Where.
+        broker: String,
+    },
     /// No connection, or it broke.
     #[error("the broker at {broker} cannot be reached: {reason}")]
     Unreachable {
@@ -80,13 +95,23 @@ pub enum JoinError {
 /// [`JoinError::Refused`] and [`JoinError::Internal`]; everything else is waited out.
 pub async fn join(settings: &JoinSettings) -> Result<Identity, JoinError> {
     let mut pause = Pause::default();
+    let mut told = String::new();
     loop {
         match join_once(settings).await {
             Ok(identity) => return Ok(identity),
             Err(error @ (JoinError::Refused { .. } | JoinError::Internal { .. })) => {
                 return Err(error);
             }
-            Err(error) => tracing::warn!("not joined yet, trying again: {error}"),
+            Err(error) => {
+                // One line for one cause, however often it is tried.
+                let error = error.to_string();
+                if error == told {
+                    tracing::debug!("still not joined: {error}");
+                } else {
+                    tracing::warn!("not joined yet, trying again until it works: {error}");
+                    told = error;
+                }
+            }
         }
         tokio::time::sleep(pause.next(random_byte())).await;
     }
@@ -147,7 +172,7 @@ impl Talk<'_> {
         loop {
             let event = self.event_loop.poll().await.map_err(|error| {
                 if options::is_refusal(&error) {
-                    return JoinError::BadToken;
+                    return self.refused();
                 }
                 let broker = self.settings.broker.to_string();
                 JoinError::Unreachable { broker, reason: options::explain(&error) }
@@ -160,7 +185,7 @@ impl Talk<'_> {
                         matches!(code, SubscribeReasonCode::Success(_))
                     };
                     if !ack.return_codes.iter().all(heard) {
-                        return Err(JoinError::BadToken);
+                        return Err(self.refused());
                     }
                     self.ask()?;
                 }
@@ -171,6 +196,15 @@ impl Talk<'_> {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// The broker does not want whoever this node says that it is.
+    fn refused(&self) -> JoinError {
+        let broker = self.settings.broker.to_string();
+        match self.settings.broker.login {
+            Some(_) => JoinError::BadLogin { broker },
+            None => JoinError::BadToken { broker },
         }
     }
 

@@ -63,6 +63,9 @@ pub(super) fn is_refusal(error: &ConnectionError) -> bool {
 /// What went wrong, for a person.
 pub(super) fn explain(error: &ConnectionError) -> String {
     match error {
+        refusal if is_refusal(refusal) => {
+            "the broker refused this node's user name and password".to_owned()
+        }
         ConnectionError::Timeout(_) => {
             format!("the broker did not answer within {CONNECT_TIMEOUT_S} s")
         }

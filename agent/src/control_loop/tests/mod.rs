@@ -64,6 +64,17 @@ async fn a_node_joins_once_and_a_refused_one_is_told_why() {
     identity.write(dir.path()).unwrap();
     assert_eq!(Identity::read(dir.path()).unwrap().unwrap(), identity);
 
+    let refusing = Broker::that_refuses();
+    let refused = JoinSettings { broker: refusing.url(), ..settings.clone() };
+    let told = join_once(&refused).await.unwrap_err();
+    assert!(matches!(told, JoinError::BadToken { .. }), "{told}");
+    let told = told.to_string();
+    assert!(told.contains("join token") && told.contains("limpet token create"), "{told}");
+    assert!(told.contains(&refusing.url().to_string()), "{told}");
+    let mut with_login = refused;
+    with_login.broker.login = Some(("u".to_owned(), "p".to_owned()));
+    assert!(matches!(join_once(&with_login).await, Err(JoinError::BadLogin { .. })));
+
     let nowhere = JoinSettings { broker: "mqtt://127.0.0.1:1".parse().unwrap(), ..settings };
     assert!(matches!(join_once(&nowhere).await, Err(JoinError::Unreachable { .. })));
 }

@@ -57,12 +57,22 @@ pub(super) struct Broker {
     port: u16,
     folder: TempDir,
     child: Option<Child>,
+    /// Whether it lets everybody in, or nobody.
+    open: bool,
 }
 
 impl Broker {
     pub(super) fn start() -> Self {
+        Self::start_as(true)
+    }
+
+    pub(super) fn that_refuses() -> Self {
+        Self::start_as(false)
+    }
+
+    fn start_as(open: bool) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { port, folder: tempfile::tempdir().unwrap(), child: None };
+        let mut broker = Self { port, folder: tempfile::tempdir().unwrap(), child: None, open };
         broker.start_again();
         broker
     }
@@ -74,7 +84,8 @@ impl Broker {
     #[expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
     pub(super) fn start_again(&mut self) {
         let path = self.folder.path().join("mosquitto.conf");
-        let config = format!("listener {} 127.0.0.1\nallow_anonymous true\nuser root\n", self.port);
+        let (port, open) = (self.port, self.open);
+        let config = format!("listener {port} 127.0.0.1\nallow_anonymous {open}\nuser root\n");
         std::fs::write(&path, config).unwrap();
         let child = Command::new("/usr/sbin/mosquitto")
             .arg("-c")
