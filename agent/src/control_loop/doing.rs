@@ -7,19 +7,17 @@ use std::sync::Arc;
 use limpet_protocol::event::EventKind;
 use limpet_protocol::id::SpecHash;
 use limpet_protocol::report::Exit;
-use limpet_protocol::spec::{ImageSource, Spec};
+use limpet_protocol::spec::Spec;
 
 use super::{ControlLoop, Images, Job};
 use crate::image::PreparedImage;
-use crate::reconcile::{Action, Container, ImageKey, ImageState};
+use crate::reconcile::{Action, Container, ImageKey};
 use crate::runtime::{
     ContainerId, ContainerRequest, ContainerState, ContainerStatus, Runtime, RuntimeError,
     RuntimeEvent,
 };
 use crate::signal;
 
-/// A preparation that took so long is worth an event: it was a pull.
-const LONG_PREPARATION_MS: u64 = 500;
 /// Grace of a container whose spec is not known any more: Docker's default.
 const DEFAULT_GRACE_MS: u64 = 10_000;
 
@@ -31,7 +29,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             let done = match &action {
                 Action::PrepareImage(image) => {
                     self.observed.apply(&action, self.clock.now_ms());
-                    self.prepare(image.clone());
+                    self.look_for_image(image.clone());
                     true
                 }
                 Action::Start { id, spec_hash, spec } => {
@@ -50,12 +48,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             begun += usize::from(done);
         }
         begun
-    }
-
-    fn prepare(&mut self, image: ImageSource) {
-        let begun_ms = self.clock.now_ms();
-        let preparing = self.images.prepare(image.clone());
-        self.jobs.spawn(async move { Job::Prepared { image, result: preparing.await, begun_ms } });
     }
 
     fn start(
@@ -189,38 +181,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             Job::Tidied
         });
-    }
-
-    /// An image is there, or cannot be had.
-    pub(super) fn image_prepared(
-        &mut self,
-        image: &ImageSource,
-        result: Result<Arc<PreparedImage>, String>,
-        begun_ms: u64,
-    ) {
-        let now_ms = self.clock.now_ms();
-        match result {
-            Ok(prepared) => {
-                self.observed.image_ready(image);
-                self.prepared.insert(image.into(), prepared);
-                let took_ms = now_ms.saturating_sub(begun_ms);
-                if took_ms >= LONG_PREPARATION_MS {
-                    let seconds = took_ms / 1000;
-                    let message = format!("image {} is there after {seconds} s", image.reference);
-                    self.event(EventKind::Pulled, None, message);
-                }
-            }
-            Err(reason) => {
-                let known = matches!(self.observed.image(image),
-                    Some(ImageState::Preparing { trouble: Some(trouble) }) if trouble.reason == reason);
-                self.observed.image_failed(image, &reason, now_ms);
-                // The same trouble again is no news.
-                if !known {
-                    let message = format!("image {} cannot be had: {reason}", image.reference);
-                    self.event(EventKind::PullFailed, None, message);
-                }
-            }
-        }
     }
 }
 

@@ -212,8 +212,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// A job ended.
     pub(super) fn job_ended(&mut self, job: Result<Job, JoinError>) {
         match job {
+            Ok(Job::Looked { image, result }) => self.image_looked_for(image, result),
             Ok(Job::Prepared { image, result, begun_ms }) => {
-                self.image_prepared(&image, result, begun_ms);
+                self.image_fetched(&image, result, begun_ms);
             }
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
             Ok(Job::CallEnded(session)) => self.calls.ended(&session),

@@ -2,16 +2,25 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
-use limpet_protocol::spec::ImageSource;
+use limpet_protocol::event::EventKind;
+use limpet_protocol::spec::{ImageSource, PullPolicy};
 
-use super::{ControlLoop, Job};
+use super::{ControlLoop, Job, news};
 use crate::image::{ImageStore, PreparedImage, Registries};
-use crate::reconcile::ImageKey;
+use crate::reconcile::{ImageKey, ImageState};
 use crate::runtime::Runtime;
 
 /// Has images ready.
 pub trait Images {
+    /// The image, if all of it is here and nobody has to be asked. Runs beside the loop; the error is
+    /// a sentence for people.
+    fn here(
+        &self,
+        image: ImageSource,
+    ) -> impl Future<Output = Result<Option<Arc<PreparedImage>>, String>> + Send + 'static;
+
     /// Fetches what is missing of an image, verifies and unpacks it. Runs beside the loop; the error
     /// is a sentence for people.
     fn prepare(
@@ -43,14 +52,20 @@ impl StoreImages {
 }
 
 impl Images for StoreImages {
+    fn here(
+        &self,
+        image: ImageSource,
+    ) -> impl Future<Output = Result<Option<Arc<PreparedImage>>, String>> + Send + 'static {
+        let store = self.store.clone();
+        async move { store.here(&image).await.map_err(|error| error.sentence()) }
+    }
+
     fn prepare(
         &self,
         image: ImageSource,
     ) -> impl Future<Output = Result<Arc<PreparedImage>, String>> + Send + 'static {
         let (store, registries) = (self.store.clone(), self.registries.clone());
-        async move {
-            store.prepare(&image, &registries).await.map_err(|error| crate::start::chain(&error))
-        }
+        async move { store.prepare(&image, &registries).await.map_err(|error| error.sentence()) }
     }
 
     fn retain(
@@ -58,7 +73,7 @@ impl Images for StoreImages {
         digests: HashSet<String>,
     ) -> impl FnOnce() -> Result<(), String> + Send + 'static {
         let store = self.store.clone();
-        move || store.retain(&digests).map_err(|error| crate::start::chain(&error))
+        move || store.retain(&digests).map_err(|error| error.sentence())
     }
 }
 
@@ -81,6 +96,80 @@ impl Stock {
 }
 
 impl<R: Runtime, I: Images> ControlLoop<R, I> {
+    /// Looks for an image on this node, which is quick and tells nobody.
+    pub(super) fn look_for_image(&mut self, image: ImageSource) {
+        let looking = self.images.here(image.clone());
+        self.jobs.spawn(async move { Job::Looked { image, result: looking.await } });
+    }
+
+    /// What is not here is fetched, unless nobody wants it any more.
+    pub(super) fn image_looked_for(
+        &mut self,
+        image: ImageSource,
+        result: Result<Option<Arc<PreparedImage>>, String>,
+    ) {
+        match result {
+            Ok(Some(prepared)) => self.image_there(&image, prepared),
+            Err(reason) => self.image_failed(&image, &reason),
+            Ok(None) => {
+                let state = self.observed.image(&image);
+                let Some(ImageState::Preparing { trouble }) = state else { return };
+                let first_try = trouble.is_none();
+                if first_try && image.pull != PullPolicy::Never {
+                    let message = format!("image {} is being fetched", image.reference);
+                    self.tell_of_image(EventKind::Pulling, &image, &message);
+                }
+                let begun_ms = self.clock.now_ms();
+                let preparing = self.images.prepare(image.clone());
+                self.jobs.spawn(async move {
+                    Job::Prepared { image, result: preparing.await, begun_ms }
+                });
+            }
+        }
+    }
+
+    /// An image was fetched, or cannot be had.
+    pub(super) fn image_fetched(
+        &mut self,
+        image: &ImageSource,
+        result: Result<Arc<PreparedImage>, String>,
+        begun_ms: u64,
+    ) {
+        match result {
+            Ok(prepared) => {
+                let took = Duration::from_millis(self.clock.now_ms().saturating_sub(begun_ms));
+                let message = format!("image {} is there after {took:?}", image.reference);
+                self.tell_of_image(EventKind::Pulled, image, &message);
+                self.image_there(image, prepared);
+            }
+            Err(reason) => self.image_failed(image, &reason),
+        }
+    }
+
+    fn image_there(&mut self, image: &ImageSource, prepared: Arc<PreparedImage>) {
+        for instance in news::concerned(&self.wanted, &self.observed, image) {
+            self.news.image_ready(&instance);
+        }
+        self.observed.image_ready(image);
+        self.prepared.insert(image.into(), prepared);
+    }
+
+    fn image_failed(&mut self, image: &ImageSource, reason: &str) {
+        self.observed.image_failed(image, reason, self.clock.now_ms());
+        for instance in news::concerned(&self.wanted, &self.observed, image) {
+            if self.news.image_failed(&instance, reason) {
+                let message = format!("image {} cannot be had: {reason}", image.reference);
+                self.event(EventKind::PullFailed, Some(instance), message);
+            }
+        }
+    }
+
+    fn tell_of_image(&mut self, kind: EventKind, image: &ImageSource, message: &str) {
+        for instance in news::concerned(&self.wanted, &self.observed, image) {
+            self.event(kind, Some(instance), message.to_owned());
+        }
+    }
+
     /// Removes images that nobody needs any more, once after each assignment and only when everything
     /// that it wants is there: before that nobody can say what is not needed.
     pub(super) fn tidy_images(&mut self) {

@@ -18,6 +18,7 @@ mod doing;
 mod hearing;
 mod images;
 mod memory;
+mod news;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -82,6 +83,12 @@ pub struct Parts<R, I> {
 /// The end of something that was done beside the loop.
 #[derive(Debug)]
 enum Job {
+    /// What is here of an image.
+    Looked {
+        image: ImageSource,
+        result: Result<Option<Arc<PreparedImage>>, String>,
+    },
+    /// It was fetched.
     Prepared {
         image: ImageSource,
         result: Result<Arc<PreparedImage>, String>,
@@ -112,6 +119,7 @@ pub struct ControlLoop<R, I> {
     stock: images::Stock,
     reporter: Reporter,
     events: EventQueue,
+    news: news::News,
     calls: Calls,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     jobs: JoinSet<Job>,
@@ -161,6 +169,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             // Reports are numbered from the uptime on: greater than those of any earlier run.
             reporter: Reporter::new(parts.boot, crate::link::uptime_centiseconds()),
             events,
+            news: news::News::default(),
             calls: Calls::default(),
             answers: mpsc::channel(ANSWER_QUEUE),
             jobs,
@@ -228,6 +237,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         if self.runtime_ready {
             self.reporter.update(generation, decision.statuses, self.clock.wall_ms());
         }
+        self.news.forget(&self.wanted);
+        self.tell_put_off(&decision.put_off);
         let observed = &self.observed;
         self.calls.follow(|instance| observed.newest(instance));
         for due in [self.tell(), self.ask(), self.store_again(), self.ending_at_ms] {

@@ -1,5 +1,7 @@
 //! Telling: presence, reports, events, questions and answers on the link.
 
+use std::time::Duration;
+
 use limpet_protocol::codec;
 use limpet_protocol::event::EventKind;
 use limpet_protocol::id::InstanceId;
@@ -10,6 +12,7 @@ use serde::Serialize;
 use super::{Clock, ControlLoop, Images};
 use crate::calls::Answer;
 use crate::ledger::Loaded;
+use crate::reconcile::PutOff;
 use crate::report::events::EventQueue;
 use crate::runtime::{ContainerId, Runtime};
 
@@ -49,6 +52,17 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 
     pub(super) fn event_about(&mut self, id: &ContainerId, kind: EventKind, what: &str) {
         self.event(kind, Some(id.instance.clone()), format!("attempt {} {what}", id.attempt));
+    }
+
+    /// Tells of starts that have to wait, each pause once.
+    pub(super) fn tell_put_off(&mut self, put_off: &[PutOff]) {
+        for one in put_off {
+            if self.news.put_off(one) {
+                let pause = Duration::from_millis(one.pause_ms);
+                let what = format!("{}; the next start waits {pause:?}", one.how);
+                self.event_about(&one.ended, EventKind::BackOff, &what);
+            }
+        }
     }
 
     /// Says everything that is due. Returns when more is due.

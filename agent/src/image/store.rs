@@ -79,6 +79,30 @@ impl ImageStore {
         }))
     }
 
+    /// The image, if all of it is here and its pull policy lets nobody be asked.
+    ///
+    /// # Errors
+    /// [`ImageError`]; [`ImageError::sentence`] is for `limpet ps`.
+    pub async fn here(
+        self: &Arc<Self>,
+        source: &ImageSource,
+    ) -> Result<Option<Arc<PreparedImage>>, ImageError> {
+        let wanted = Wanted::of(source)?;
+        if wanted.must_ask() {
+            return Ok(None);
+        }
+        if let Some(image) = self.recently(&wanted) {
+            return Ok(Some(image));
+        }
+        let _staying = self.removing.read().await;
+        let (store, asked) = (Arc::clone(self), wanted.clone());
+        let here = blocking(move || store.local(&asked)).await?.map(Arc::new);
+        if let Some(image) = &here {
+            self.remember(wanted, image);
+        }
+        Ok(here)
+    }
+
     /// Fetches what is missing, verifies and unpacks it. If it is all here, nothing is written and
     /// nobody is asked.
     ///

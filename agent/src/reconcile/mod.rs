@@ -103,8 +103,23 @@ pub struct Decision {
     pub actions: Vec<Action>,
     /// How every instance fares, in the order of their names.
     pub statuses: Vec<Status>,
+    /// Starts that have to wait because the tries before did not last.
+    pub put_off: Vec<PutOff>,
     /// When to ask again though nothing happened.
     pub wake_at_ms: Option<u64>,
+}
+
+/// A start that has to wait.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PutOff {
+    /// The try before it.
+    pub ended: ContainerId,
+    /// How that ended, in words.
+    pub how: String,
+    /// How long the pause between the tries is.
+    pub pause_ms: u64,
+    /// How many tries in a row did not last.
+    pub short_runs: u32,
 }
 
 /// Decides what to do.
@@ -126,6 +141,7 @@ struct Plan {
     images: Vec<Action>,
     starts: Vec<Action>,
     statuses: Vec<Status>,
+    put_off: Vec<PutOff>,
     wake_at_ms: Option<u64>,
 }
 
@@ -142,14 +158,14 @@ impl Plan {
     }
 
     fn finish(self) -> Decision {
-        let Self { now_ms, stops, images, starts, mut statuses, mut wake_at_ms } = self;
+        let Self { now_ms, stops, images, starts, mut statuses, put_off, mut wake_at_ms } = self;
         let mut actions: Vec<Action> = stops.into_iter().chain(images).chain(starts).collect();
         if actions.len() > MAX_ACTIONS {
             actions.truncate(MAX_ACTIONS);
             wake_at_ms = Some(now_ms);
         }
         statuses.sort_by(|a, b| a.instance.cmp(&b.instance));
-        Decision { actions, statuses, wake_at_ms }
+        Decision { actions, statuses, put_off, wake_at_ms }
     }
 }
 

@@ -216,6 +216,13 @@ impl Observed {
         self.slots.values().all(|slot| slot.containers.is_empty())
     }
 
+    /// Whether an instance has a container of this spec that is being made or runs.
+    #[must_use]
+    pub fn has_live(&self, instance: &InstanceId, spec: &SpecHash) -> bool {
+        let containers = self.slots.get(instance).into_iter().flat_map(|slot| &slot.containers);
+        containers.into_iter().any(|it| it.is_live() && !it.stopping && it.spec_hash == *spec)
+    }
+
     /// How an image is.
     #[must_use]
     pub fn image(&self, image: &ImageSource) -> Option<&ImageState> {

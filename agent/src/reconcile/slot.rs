@@ -9,8 +9,8 @@ use limpet_protocol::spec::PullPolicy;
 
 use super::observed::Slot;
 use super::{
-    Action, Container, ImageState, Life, Observed, Plan, Status, Wanted, WantedInstance, backoff,
-    dependencies,
+    Action, Container, ImageState, Life, Observed, Plan, PutOff, Status, Wanted, WantedInstance,
+    backoff, dependencies,
 };
 use crate::runtime::ContainerId;
 
@@ -94,6 +94,7 @@ pub(super) fn wanted(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance) {
         }
         Step::BackOff { ended, until_ms } => {
             plan.wake(until_ms);
+            put_off(plan, scene.instance, (slot, want), ended);
             let reason = format!("{}; starts again after a pause", ended.how_it_ended());
             next_status(plan, scene, want, (Phase::Waiting, Some(reason)));
         }
@@ -107,6 +108,21 @@ pub(super) fn wanted(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance) {
             }
         },
     }
+}
+
+fn put_off(
+    plan: &mut Plan,
+    instance: &InstanceId,
+    (slot, want): (&Slot, &WantedInstance),
+    ended: &Container,
+) {
+    let short_runs = slot.short_runs;
+    plan.put_off.push(PutOff {
+        ended: id(instance, ended),
+        how: ended.how_it_ended(),
+        pause_ms: want.spec.restart.delay_ms.max(backoff::between_starts_ms(short_runs)),
+        short_runs,
+    });
 }
 
 /// Only the newest ended container stays, and it only until its successor runs.

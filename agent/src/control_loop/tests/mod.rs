@@ -9,6 +9,7 @@ use limpet_protocol::event::{Cursor, EventKind};
 use limpet_protocol::message::{ControllerPresence, JoinReply, JoinRequest};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::Exit;
+use limpet_protocol::spec::RestartCondition;
 use limpet_protocol::topic::Topic;
 
 use crate::ledger::identity::Identity;
@@ -290,8 +291,10 @@ async fn a_bad_image_does_not_hold_up_the_others() {
                     })
             })
             .await;
-        let told = controller.hear_events(EventKind::PullFailed).await;
-        assert!(told[0].contains("absent:1") && told[0].contains("no such image"), "{told:?}");
+        let told = controller.hear_event(EventKind::PullFailed).await;
+        assert_eq!(told.instance, Some("shop.absent.1".parse().unwrap()));
+        assert!(told.message.contains("absent:1"), "{told:?}");
+        assert!(told.message.contains("no such image"), "{told:?}");
         // Nobody to log from, and a call that is refused is answered.
         let session: limpet_protocol::id::SessionId = "call1".parse().unwrap();
         let ask = CallIn::Logs {
@@ -308,6 +311,92 @@ async fn a_bad_image_does_not_hold_up_the_others() {
             })
             .await;
         assert!(matches!(answer, CallOut::End { error: Some(_) }));
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn a_pull_and_a_put_off_start_are_told_with_their_instance() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let (web, far) = (spec("web", 1), spec("far", 1));
+        controller.publish_spec(&web).await;
+        controller.publish_spec(&far).await;
+        controller.want(1, &[web, far]).await;
+        let mut events = Vec::new();
+        let mut crashed = 0;
+        let kinds = |events: &[limpet_protocol::event::Event], service: &str| {
+            let of = |e: &&limpet_protocol::event::Event| {
+                e.instance.as_ref().is_some_and(|i| i.service.as_str() == service)
+            };
+            events.iter().filter(of).map(|e| e.kind).collect::<Vec<_>>()
+        };
+        while kinds(&events, "web").iter().filter(|kind| **kind == EventKind::BackOff).count() < 2 {
+            let batch = controller.hear_batch().await;
+            for event in batch.events {
+                let web_runs = event.kind == EventKind::Started
+                    && event.instance.as_ref().is_some_and(|it| it.service.as_str() == "web");
+                events.push(event);
+                if web_runs {
+                    crashed += 1;
+                    handle.exit(&id(crashed), Exit { code: Some(3), out_of_memory: false });
+                }
+            }
+        }
+        use EventKind::{BackOff, Exited, Pulled, Pulling, Started};
+        assert_eq!(kinds(&events, "far"), [Pulling, Pulled, Started]);
+        let expected =
+            [Started, Exited, Started, Exited, BackOff, Started, Exited, BackOff].as_slice();
+        assert_eq!(kinds(&events, "web"), expected, "what is there is not pulled: {events:?}");
+        let pauses: Vec<_> = events.iter().filter(|event| event.kind == BackOff).collect();
+        assert!(
+            pauses[0].message.contains("exit code 3; the next start waits 100ms"),
+            "{pauses:?}"
+        );
+        assert!(pauses[1].message.contains("waits 200ms"), "{pauses:?}");
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+}
+
+#[tokio::test]
+async fn a_job_that_completed_runs_again_after_a_reboot_only() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let job = stage::spec_with("web", |spec| spec.restart.condition = RestartCondition::None);
+        controller.publish_spec(&job).await;
+        controller.want(1, &[job]).await;
+        controller.hear_phase(1, Phase::Running).await;
+        handle.exit(&id(1), Exit { code: Some(0), out_of_memory: false });
+        controller.hear_phase(1, Phase::Completed).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    for _ in 0..2 {
+        // The agent alone was restarted: it says again that the job is done.
+        controller.reconnect(&broker).await;
+        let (running, handle) = node_files.begin(&broker);
+        let story = async {
+            // No broker keeps this one, so it is told by the agent that runs now.
+            controller.hear_event(EventKind::AgentStarted).await;
+            controller.hear_phase(1, Phase::Completed).await;
+            handle.end().await;
+        };
+        tokio::join!(running, story);
+        assert_eq!(handle.calls(), [FakeCall::Start(id(1))], "it ran once");
+    }
+    node_files.reboot();
+    controller.reconnect(&broker).await;
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        controller.hear_phase(1, Phase::Running).await;
         handle.end().await;
     };
     tokio::join!(running, story);

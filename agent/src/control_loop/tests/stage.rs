@@ -10,7 +10,7 @@ use bytes::Bytes;
 use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
 use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::codec;
-use limpet_protocol::event::{EventBatch, EventKind};
+use limpet_protocol::event::{Event as NodeEvent, EventBatch, EventKind};
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
 use limpet_protocol::message::{Ask, JoinReply, NodePresence, Signed};
 use limpet_protocol::phase::Phase;
@@ -260,6 +260,16 @@ impl Controller {
         .await
     }
 
+    /// The first event of the next batch with one of a kind.
+    pub(super) async fn hear_event(&mut self, kind: EventKind) -> NodeEvent {
+        self.hear(|topic, payload| {
+            let Topic::Event(_) = topic else { return None };
+            let batch: EventBatch = codec::decode(payload).unwrap();
+            batch.events.into_iter().find(|event| event.kind == kind)
+        })
+        .await
+    }
+
     /// The messages of the next events of a kind.
     pub(super) async fn hear_events(&mut self, kind: EventKind) -> Vec<String> {
         self.hear(|topic, payload| {
@@ -295,14 +305,19 @@ fn signed(key: &Ed25519KeyPair, number: u64, specs: &[(SpecHash, Vec<u8>)]) -> V
 
 /// A spec of `shop.<service>` and its hash.
 pub(super) fn spec(service: &str, version: u32) -> (SpecHash, Vec<u8>) {
+    spec_with(service, |spec| spec.image.reference = format!("{service}:{version}"))
+}
+
+/// The same, changed.
+pub(super) fn spec_with(service: &str, change: impl FnOnce(&mut Spec)) -> (SpecHash, Vec<u8>) {
     let image = ImageSource {
-        reference: format!("{service}:{version}"),
+        reference: format!("{service}:1"),
         digest: None,
         from_controller: false,
         platform: None,
         pull: PullPolicy::Missing,
     };
-    let spec = Spec {
+    let mut spec = Spec {
         application: "shop".parse().unwrap(),
         service: service.parse().unwrap(),
         image,
@@ -318,14 +333,24 @@ pub(super) fn spec(service: &str, version: u32) -> (SpecHash, Vec<u8>) {
         depends_on: Vec::new(),
         labels: Default::default(),
     };
+    change(&mut spec);
     let bytes = codec::encode(&spec).unwrap();
     (spec_hash(&bytes), bytes)
 }
 
-/// Every image but `absent` is there.
+/// Every image but `absent` is there; `far` has to be fetched.
 struct FakeImages;
 
 impl Images for FakeImages {
+    fn here(
+        &self,
+        image: ImageSource,
+    ) -> impl Future<Output = Result<Option<Arc<PreparedImage>>, String>> + Send + 'static {
+        let missing = ["absent", "far"].iter().any(|name| image.reference.starts_with(name));
+        let image = self.prepare(image);
+        async move { if missing { Ok(None) } else { image.await.map(Some) } }
+    }
+
     fn prepare(
         &self,
         image: ImageSource,
