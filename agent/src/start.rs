@@ -233,6 +233,7 @@ fn registries(config: &Config, identity: &Identity) -> Registries {
             secret: identity.secret.clone(),
         }),
         insecure: config.insecure_registries.clone(),
+        cas: config.registry_cas.clone(),
     }
 }
 

@@ -16,6 +16,7 @@ pub mod compose_files;
 pub mod connection;
 pub mod duration;
 pub mod exit;
+pub mod layout_folder;
 pub mod output;
 pub mod progress;
 pub mod targets;

@@ -222,17 +222,22 @@ impl Fleet {
     /// # Panics
     /// When it does not join.
     pub fn add_node(&mut self, name: &str, labels: &[&str]) {
+        let options: Vec<&str> = labels.iter().flat_map(|label| ["--label", label]).collect();
+        self.add_node_with(name, &options);
+    }
+
+    /// Adds a node whose agent is started with more options, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not join.
+    pub fn add_node_with(&mut self, name: &str, options: &[&str]) {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
         let cgroup = format!("/{}-{name}", self.tag);
         self.nodes.push(Node { name: name.to_owned(), agent: None, folder, cgroup });
         let token = self.limpet_json(&["token", "create"]);
         let token = token["token"].as_str().expect("a new token").to_owned();
-        let mut more = vec!["--join-token", token.as_str()];
-        for label in labels {
-            more.extend(["--label", label]);
-        }
-        self.start_agent_with(name, &more);
+        self.start_agent_with(name, &[&["--join-token", token.as_str()], options].concat());
         self.wait_ready(name);
     }
 

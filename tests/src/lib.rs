@@ -14,4 +14,5 @@
 
 pub mod fleet;
 pub mod process;
+pub mod registry;
 pub mod wire;

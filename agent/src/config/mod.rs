@@ -11,6 +11,8 @@ use limpet_protocol::broker_url::{BrokerUrl, BrokerUrlError};
 use limpet_protocol::id::NodeId;
 use serde::Deserialize;
 
+use crate::image::RegistryCa;
+
 /// Where the agent keeps its identity, its ledger, images and volumes.
 pub const DEFAULT_DATA: &str = "/var/lib/limpet";
 /// Where it keeps what need not survive a reboot; memory-backed on any usual system.
@@ -71,6 +73,15 @@ pub struct AgentArgs {
         value_delimiter = ','
     )]
     pub insecure_registries: Vec<String>,
+    /// CA certificates (PEM) to trust for one registry, which is then always spoken to over TLS, or,
+    /// without HOST, besides those of the system for all; may be given several times
+    #[arg(
+        long = "registry-ca",
+        env = "LIMPET_AGENT_REGISTRY_CAS",
+        value_name = "[HOST[:PORT]=]FILE",
+        value_delimiter = ','
+    )]
+    pub registry_cas: Vec<String>,
 }
 
 /// How log lines look.
@@ -125,6 +136,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Registries without TLS.
     pub insecure_registries: Vec<String>,
+    /// Private CAs of registries.
+    pub registry_cas: Vec<RegistryCa>,
 }
 
 /// Why a configuration cannot be used.
@@ -177,6 +190,12 @@ pub enum ConfigError {
         /// As it was given.
         label: String,
     },
+    /// A CA without a file, or of no registry.
+    #[error("registry-ca {text:?}: write FILE, or HOST[:PORT]=FILE")]
+    RegistryCa {
+        /// As it was given.
+        text: String,
+    },
     /// More labels than a node may have.
     #[error("{count} labels; a node may have {MAX_LABELS}")]
     TooManyLabels {
@@ -208,6 +227,7 @@ struct File {
     stop_on_exit: Option<bool>,
     log_format: Option<LogFormat>,
     insecure_registries: Vec<String>,
+    registry_cas: Vec<String>,
 }
 
 impl Config {
@@ -230,7 +250,6 @@ impl Config {
             .clone()
             .or(file.cgroup_parent)
             .unwrap_or_else(|| DEFAULT_CGROUP_PARENT.to_owned());
-        let insecure = &args.insecure_registries;
         Ok(Self {
             controller: controller.parse().map_err(ConfigError::Controller)?,
             join_token,
@@ -245,13 +264,31 @@ impl Config {
             cgroup_parent: cgroup_path(cgroup_parent)?,
             stop_on_exit: args.stop_on_exit.or(file.stop_on_exit).unwrap_or(false),
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
-            insecure_registries: if insecure.is_empty() {
-                file.insecure_registries
-            } else {
-                insecure.clone()
-            },
+            insecure_registries: given(&args.insecure_registries, file.insecure_registries),
+            registry_cas: registry_cas(given(&args.registry_cas, file.registry_cas))?,
         })
     }
+}
+
+/// What is nearer to the person, if they said anything there.
+fn given(near: &[String], file: Vec<String>) -> Vec<String> {
+    if near.is_empty() { file } else { near.to_vec() }
+}
+
+/// Reads no file yet: a certificate that is missing stops a pull, never the agent.
+fn registry_cas(given: Vec<String>) -> Result<Vec<RegistryCa>, ConfigError> {
+    let read = |text: String| {
+        let (registry, file) = match text.split_once('=') {
+            Some((registry, file)) => (Some(registry.to_owned()), file),
+            None => (None, text.as_str()),
+        };
+        if file.is_empty() || registry.as_deref() == Some("") {
+            return Err(ConfigError::RegistryCa { text });
+        }
+        let file = absolute("registry-ca", Some(PathBuf::from(file)), "/")?;
+        Ok(RegistryCa { registry, file })
+    };
+    given.into_iter().map(read).collect()
 }
 
 impl File {

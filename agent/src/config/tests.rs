@@ -47,6 +47,24 @@ fn wrong_values_are_named() {
 }
 
 #[test]
+fn a_registrys_ca_is_for_one_or_for_all() {
+    let cas = |given: &str| {
+        let registry_cas = vec![given.to_owned()];
+        Config::load(&AgentArgs { registry_cas, ..args() }).map(|config| config.registry_cas)
+    };
+    let ca = |registry: Option<&str>| {
+        vec![RegistryCa { registry: registry.map(str::to_owned), file: "/etc/ca.pem".into() }]
+    };
+    assert_eq!(cas("/etc/ca.pem").unwrap(), ca(None));
+    assert_eq!(cas("hub.example:5000=/etc/ca.pem").unwrap(), ca(Some("hub.example:5000")));
+    for wrong in ["=/etc/ca.pem", "hub.example="] {
+        assert!(cas(wrong).unwrap_err().to_string().contains("HOST[:PORT]=FILE"), "{wrong}");
+    }
+    let file = File { registry_cas: vec!["/etc/ca.pem".into()], ..File::default() };
+    assert_eq!(Config::merge(&args(), file).unwrap().registry_cas, ca(None));
+}
+
+#[test]
 fn an_unknown_key_of_the_file_is_refused_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.toml");

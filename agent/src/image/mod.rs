@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 
+mod access;
 mod download;
 mod entry;
 mod error;
@@ -13,6 +14,7 @@ mod layers;
 mod pull;
 mod registry;
 mod store;
+mod transport;
 mod unpack;
 mod wanted;
 
@@ -38,6 +40,18 @@ pub struct Registries {
     /// Registries (`host` or `host:port`) that are asked by plain HTTP. `localhost` and addresses
     /// in 127.0.0.0/8 always are.
     pub insecure: Vec<String>,
+    /// Private CAs.
+    pub cas: Vec<RegistryCa>,
+}
+
+/// CA certificates in a PEM file. It is read for every pull, so it may be renewed at any time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RegistryCa {
+    /// The one registry (`host` or `host:port`) that it is for, which is then trusted by it alone and
+    /// always spoken to over TLS. None: every registry, besides the CAs of the system.
+    pub registry: Option<String>,
+    /// The file.
+    pub file: PathBuf,
 }
 
 /// The controller's `/v2/`: the pull half of the OCI Distribution Specification by plain HTTP.

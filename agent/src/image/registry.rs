@@ -2,37 +2,47 @@
 //!
 //! In: a reference and the [`Registries`] that the node knows. Out: bytes that are checked against
 //! their digest (manifests) or have to be by the caller (blobs). Failures of the network are tried
-//! again with growing pauses; answers of the registry are not.
+//! again with growing pauses; answers of the registry are not. A registry may be hostile: nothing
+//! that it sends is held in memory beyond a limit.
 
-use std::sync::Once;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt as _;
 use futures_util::stream::BoxStream;
 use limpet_oci::manifest::{
     DOCKER_INDEX, DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST,
 };
 use limpet_oci::{Digest, Reference};
-use oci_client::Client;
-use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
-use oci_client::errors::{OciDistributionError, OciErrorCode};
-use oci_client::secrets::RegistryAuth;
+use oci_client::errors::{OciDistributionError, OciEnvelope, OciErrorCode};
+use reqwest::header::{ACCEPT, RANGE};
+use reqwest::{Response, StatusCode};
+use ring::rand::SecureRandom as _;
 
+use super::access::{Login, Pass};
+use super::transport::{Transport, bounded};
 use super::{ControllerRegistry, ImageError, Registries};
 
-/// A node on a slow link still connects within this; an absent registry costs no more a try.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A transfer that stands still this long is given up and resumed.
-const READ_TIMEOUT: Duration = Duration::from_secs(30);
 /// Tries of one request; the loop asks again later by its own back-off.
 pub(super) const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
+/// What is read of an error's body: it is shown to people.
+const MAX_ERROR_BYTES: u64 = 8 * 1024;
+/// What is shown of an error that is no registry's.
+const SHOWN_ERROR_BYTES: usize = 300;
 
 /// A repository of a registry.
 pub(super) struct Registry {
-    client: Client,
-    image: oci_client::Reference,
-    auth: RegistryAuth,
+    transport: Transport,
+    /// `https://host/v2/repository`.
+    base: String,
+    repository: String,
+    /// The tag or digest that the reference names.
+    wanted: String,
+    login: Option<Login>,
+    /// What the last answer was had with.
+    pass: Mutex<Pass>,
     /// The reference as written, for messages.
     written: String,
     /// Where, for messages.
@@ -54,10 +64,11 @@ impl Registry {
         reference: &Reference,
         written: &str,
     ) -> Result<Self, ImageError> {
-        let auth = RegistryAuth::Basic(controller.node.clone(), controller.secret.clone());
         let name = format!("{} (the controller)", controller.address);
+        let login = Login { user: controller.node.clone(), password: controller.secret.clone() };
         let image = spell(controller.address.clone(), reference);
-        Ok(Self { client: client(true)?, image, auth, written: written.to_owned(), name })
+        let registry = Self::new(Transport::plain()?, &image, written, name);
+        Ok(Self { login: Some(login), pass: Mutex::new(Pass::Login), ..registry })
     }
 
     /// The registry that the reference names.
@@ -67,28 +78,44 @@ impl Registry {
         written: &str,
     ) -> Result<Self, ImageError> {
         let host = reference.registry();
-        let plain = is_loopback(host) || registries.insecure.iter().any(|it| it == host);
         let image = spell(host.to_owned(), reference);
-        let (auth, name) = (RegistryAuth::Anonymous, host.to_owned());
-        Ok(Self { client: client(plain)?, image, auth, written: written.to_owned(), name })
+        let transport = Transport::to(host, registries)?;
+        Ok(Self::new(transport, &image, written, host.to_owned()))
+    }
+
+    fn new(
+        transport: Transport,
+        image: &oci_client::Reference,
+        written: &str,
+        name: String,
+    ) -> Self {
+        let (host, repository) = (image.resolve_registry(), image.repository().to_owned());
+        let base = format!("{}://{host}/v2/{repository}", transport.scheme);
+        let wanted = image.digest().or(image.tag()).unwrap_or("latest").to_owned();
+        let pass = Mutex::new(Pass::None);
+        let written = written.to_owned();
+        Self { transport, base, repository, wanted, login: None, pass, written, name }
     }
 
     /// The bytes of an index or manifest: the one with the digest, or the one that the tag names.
     pub(super) async fn manifest(&self, digest: Option<Digest>) -> Result<Bytes, ImageError> {
-        const ACCEPTED: &[&str] = &[OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST];
-        let image = digest.map_or_else(|| self.image.clone(), |it| self.pinned(&it));
         let what = digest.map_or_else(|| "the manifest".to_owned(), |it| format!("manifest {it}"));
-        let ask = || self.client.pull_manifest_raw(&image, &self.auth, ACCEPTED);
-        let (bytes, _) =
-            retry(|| async { ask().await.map_err(|source| self.failure(&what, source)) }).await?;
-        if bytes.len() as u64 > MAX_MANIFEST_BYTES {
+        let name = digest.map_or_else(|| self.wanted.clone(), |it| it.to_string());
+        let path = format!("manifests/{name}");
+        let ask = async || {
+            let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
+            let response = self.get(&path, Some(accept), 0).await?;
+            bounded(response, MAX_MANIFEST_BYTES).await
+        };
+        let bytes = retry(|| async { ask().await.map_err(|it| self.failure(&what, it)) }).await?;
+        if bytes.over {
             let reason = format!("{what} is larger than {MAX_MANIFEST_BYTES} bytes");
             return Err(ImageError::Refused { image: self.written.clone(), reason });
         }
-        let actual = Digest::of(&bytes);
+        let actual = Digest::of(&bytes.read);
         match digest {
             Some(expected) if expected != actual => Err(self.wrong_digest(expected, actual)),
-            _ => Ok(bytes),
+            _ => Ok(bytes.read.into()),
         }
     }
 
@@ -98,22 +125,48 @@ impl Registry {
         digest: &Digest,
         offset: u64,
     ) -> Result<BlobStream, ImageError> {
-        self.client.store_auth_if_needed(self.image.resolve_registry(), &self.auth).await;
-        let name = digest.to_string();
-        let answer = self.client.pull_blob_stream_partial(&self.image, name.as_str(), offset, None);
         let failed = |source| self.failure(&format!("blob {digest}"), source);
-        Ok(match answer.await.map_err(failed)? {
-            BlobResponse::Partial(blob) => BlobStream { resumed: true, stream: blob.stream },
-            BlobResponse::Full(blob) => BlobStream { resumed: false, stream: blob.stream },
-        })
+        let answer = self.get(&format!("blobs/{digest}"), None, offset).await;
+        let response = answer.map_err(failed)?;
+        let resumed = response.status() == StatusCode::PARTIAL_CONTENT;
+        let stream = Box::pin(response.bytes_stream().map_err(std::io::Error::other));
+        Ok(BlobStream { resumed, stream })
+    }
+
+    /// Asks, and asks once more with what the registry wants to see first.
+    async fn get(
+        &self,
+        path: &str,
+        accept: Option<String>,
+        offset: u64,
+    ) -> Result<Response, OciDistributionError> {
+        let url = format!("{}/{path}", self.base);
+        let send = async |pass: &Pass| {
+            let mut request = pass.show(self.transport.http.get(&url), self.login.as_ref());
+            if let Some(accept) = &accept {
+                request = request.header(ACCEPT, accept);
+            }
+            if offset > 0 {
+                request = request.header(RANGE, format!("bytes={offset}-"));
+            }
+            request.send().await
+        };
+        let pass = self.pass.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let response = send(&pass).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return good(response).await;
+        }
+        let pass = Pass::earn(&self.transport, &response, &self.repository, &self.login).await?;
+        let Some(pass) = pass else { return good(response).await };
+        // Unread it would be a connection that is kept for nothing.
+        drop(response);
+        let response = good(send(&pass).await?).await?;
+        *self.pass.lock().unwrap_or_else(PoisonError::into_inner) = pass;
+        Ok(response)
     }
 
     pub(super) fn wrong_digest(&self, expected: Digest, actual: Digest) -> ImageError {
         ImageError::WrongDigest { expected, actual, registry: self.name.clone() }
-    }
-
-    fn pinned(&self, digest: &Digest) -> oci_client::Reference {
-        self.image.clone_with_digest(digest.to_string())
     }
 
     fn failure(&self, what: &str, source: OciDistributionError) -> ImageError {
@@ -126,6 +179,26 @@ impl Registry {
             }
         }
     }
+}
+
+/// An answer that is none is an error, with what the registry says about it.
+async fn good(response: Response) -> Result<Response, OciDistributionError> {
+    let (status, url) = (response.status(), response.url().to_string());
+    if status.is_success() {
+        return Ok(response);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        return Err(OciDistributionError::UnauthorizedError { url });
+    }
+    let body = bounded(response, MAX_ERROR_BYTES).await?.read;
+    if status.is_client_error()
+        && let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(&body)
+    {
+        return Err(OciDistributionError::RegistryError { envelope, url });
+    }
+    let shown = body.get(..SHOWN_ERROR_BYTES).unwrap_or(&body);
+    let message = String::from_utf8_lossy(shown).into_owned();
+    Err(OciDistributionError::ServerError { code: status.as_u16(), url, message })
 }
 
 enum Answer {
@@ -174,9 +247,15 @@ pub(super) async fn retry<T, F: Future<Output = Result<T, ImageError>>>(
     }
 }
 
-/// Waits before the next try: twice as long every time.
+/// Waits before the next try: twice as long every time, the second half of it left to chance, so
+/// that nodes that lost one registry together do not all come back in one moment.
 pub(super) async fn pause(tried: u32) {
-    tokio::time::sleep(FIRST_PAUSE * 2_u32.saturating_pow(tried.saturating_sub(1))).await;
+    let mut chance = [u8::MAX];
+    if ring::rand::SystemRandom::new().fill(&mut chance).is_err() {
+        tracing::debug!("no randomness for a pause: it is taken whole");
+    }
+    let half = FIRST_PAUSE * 2_u32.saturating_pow(tried.saturating_sub(1)) / 2;
+    tokio::time::sleep(half + half * u32::from(chance[0]) / u32::from(u8::MAX)).await;
 }
 
 fn spell(host: String, reference: &Reference) -> oci_client::Reference {
@@ -188,52 +267,6 @@ fn spell(host: String, reference: &Reference) -> oci_client::Reference {
         (tag, None) => {
             let tag = tag.unwrap_or("latest").to_owned();
             oci_client::Reference::with_tag(host, repository, tag)
-        }
-    }
-}
-
-fn is_loopback(registry: &str) -> bool {
-    let host = match registry.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or(rest),
-        None => registry.split(':').next().unwrap_or(registry),
-    };
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|it| it.is_loopback())
-}
-
-fn client(plain: bool) -> Result<Client, ImageError> {
-    static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| {
-        // An error says that another part of the program has set one: as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-    });
-    let config = ClientConfig {
-        protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-        // By plain HTTP there is nobody to check; the system's certificates, which may be missing
-        // on a small node and take memory, are then not loaded. Content is checked by its digest.
-        accept_invalid_certificates: plain,
-        connect_timeout: Some(CONNECT_TIMEOUT),
-        read_timeout: Some(READ_TIMEOUT),
-        user_agent: concat!("limpet/", env!("CARGO_PKG_VERSION")),
-        platform_resolver: None,
-        ..ClientConfig::default()
-    };
-    Client::try_from(config).map_err(|error| {
-        let hint = "are there CA certificates on this node (package ca-certificates)?";
-        ImageError::Client { reason: format!("{error}; {hint}") }
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_this_machine_is_asked_by_plain_http() {
-        for host in ["localhost", "localhost:5000", "127.0.0.1:80", "127.9.9.9", "[::1]:5000"] {
-            assert!(is_loopback(host), "{host}");
-        }
-        for host in ["docker.io", "localhost.example", "127.0.0.1.example", "128.0.0.1:80"] {
-            assert!(!is_loopback(host), "{host}");
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::io::ReaderStream;
 
 use crate::client::Client;
 use crate::exit::NotFound;
+use crate::layout_folder;
 use crate::output::{self, Column, ListArgs, bytes, column};
 use crate::progress;
 
@@ -27,16 +28,17 @@ pub struct ImageArgs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Give the controller an image archive; nodes fetch it from there
+    /// Give the controller an image archive or folder; nodes fetch it from there
     #[command(after_help = "\
-The archive is what `docker save`, `podman save`, `skopeo copy … oci-archive:FILE` or `buildah push … oci-archive:FILE`
-writes. A service finds the image under the name that the archive gives it.
+An archive is what `docker save`, `podman save`, `skopeo copy … oci-archive:FILE` or `buildah push … oci-archive:FILE`
+writes; a folder is in the OCI image layout, as `skopeo copy … oci:FOLDER` writes it. A service finds the image under the name that it has there.
 
 Examples:
   limpet image load shop.tar
+  limpet image load layout-folder/
   docker save shop:1 | limpet image load -")]
     Load {
-        /// The archive; - is standard input
+        /// The archive or folder; - is standard input
         #[arg(value_name = "FILE")]
         file: PathBuf,
         #[command(flatten)]
@@ -66,6 +68,8 @@ pub async fn run(args: &ImageArgs, client: &Client) -> anyhow::Result<()> {
         Verb::Load { file, list } => {
             let loaded = if file == Path::new("-") {
                 load("standard input", None, tokio::io::stdin(), client).await?
+            } else if file.is_dir() {
+                load_folder(file, client).await?
             } else {
                 let name = file.display().to_string();
                 let open = tokio::fs::File::open(file).await;
@@ -104,6 +108,24 @@ where
     bar.finish_and_clear();
     let loaded = loaded.with_context(|| format!("load {name}"))?;
     Ok(loaded.items)
+}
+
+async fn load_folder(folder: &Path, client: &Client) -> anyhow::Result<Vec<ImageView>> {
+    let (archive, task) = layout_folder::open(folder)?;
+    let loaded = load(&folder.display().to_string(), None, archive, client).await;
+    match (loaded, task.await?) {
+        // A controller that hangs up breaks the pipe; what it says is the reason then.
+        (Ok(_), Err(error)) => Err(error),
+        (Err(error), Err(cause)) if !is_broken_pipe(&cause) => {
+            Err(cause.context(error.to_string()))
+        }
+        (loaded, _) => loaded,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 async fn remove(image: &str, client: &Client) -> anyhow::Result<()> {

@@ -15,4 +15,5 @@ mod garbage;
 mod images;
 mod kills;
 mod nodes;
+mod registry;
 mod service;

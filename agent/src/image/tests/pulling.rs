@@ -216,6 +216,23 @@ fn a_token_is_fetched_where_one_is_asked_for() {
 }
 
 #[test]
+fn a_registry_that_never_stops_sending_is_cut_off() {
+    let registry = TestRegistry::start(&[image("app:1", 9).archive()]);
+    let node = Node::new();
+    let wanted = source(&format!("{}/app:1", registry.address));
+    for (status, words) in [
+        ("200 OK", "is larger than"),
+        ("404 Not Found", "does not exist"),
+        ("401 Unauthorized", "does not let this node"),
+    ] {
+        registry.rules.lock().unwrap().endless = Some(status);
+        let refusal = node.refusal(&wanted);
+        assert!(refusal.contains(words) && refusal.len() < 1000, "{status}: {refusal}");
+    }
+    assert!(registry.requests("flood").is_empty());
+}
+
+#[test]
 fn the_controllers_images_need_the_nodes_secret() {
     let registry = TestRegistry::start(&[image("app:1", 10).archive()]);
     // node-1:secret
@@ -230,7 +247,7 @@ fn the_controllers_images_need_the_nodes_secret() {
             node: "node-1".to_owned(),
             secret: secret.to_owned(),
         }),
-        insecure: Vec::new(),
+        ..Registries::default()
     };
     let words = node.prepare_with(&wanted, &controller("wrong")).unwrap_err().sentence();
     assert!(words.contains("(the controller) does not let this node have"), "{words}");
@@ -248,7 +265,7 @@ fn without_a_digest_nobody_stands_in_for_the_controller() {
             node: "node-1".to_owned(),
             secret: "secret".to_owned(),
         }),
-        insecure: Vec::new(),
+        ..Registries::default()
     };
     let node = Node::new();
     let mut wanted = source(&format!("{}/app:1", other.address));
@@ -262,7 +279,6 @@ fn without_a_digest_nobody_stands_in_for_the_controller() {
 #[test]
 fn a_registry_that_is_away_for_a_moment_is_asked_again() {
     let registry = TestRegistry::start(&[image("app:1", 11).archive()]);
-    // The first answer goes to the question for its version.
     registry.rules.lock().unwrap().unavailable = 3;
     let node = Node::new();
     let mut source = source(&format!("{}/app:1", registry.address));

@@ -22,6 +22,8 @@ pub(super) struct Rules {
     pub(super) bearer: bool,
     /// Answer 503 so often.
     pub(super) unavailable: u32,
+    /// Answer manifests and tokens with this status and a body without end.
+    pub(super) endless: Option<&'static str>,
 }
 
 /// A registry that serves a layout until it is dropped.
@@ -117,6 +119,10 @@ impl Session {
         }
         let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
         self.log.lock().unwrap().push(format!("{path} from {}", range.unwrap_or(0)));
+        let endless = self.rules.lock().unwrap().endless;
+        if let Some(status) = endless.filter(|_| !path.contains("/blobs/")) {
+            return self.flood(&mut connection, status);
+        }
         let answer = self.answer(&path, range, &auth);
         write!(
             connection,
@@ -130,6 +136,20 @@ impl Session {
         // What is cut ends in an orderly way, too early.
         connection.shutdown(std::net::Shutdown::Write)?;
         reader.read_to_end(&mut Vec::new())?;
+        Ok(())
+    }
+
+    /// Sends until the other side has had enough, which it must before 256 MiB.
+    fn flood(&self, connection: &mut TcpStream, status: &str) -> std::io::Result<()> {
+        let realm = format!("Bearer realm=\"http://{}/token\"", self.address);
+        write!(
+            connection,
+            "HTTP/1.1 {status}\r\nconnection: close\r\nwww-authenticate: {realm}\r\n\r\n"
+        )?;
+        for _ in 0..4096 {
+            connection.write_all(&[b' '; 65536])?;
+        }
+        self.log.lock().unwrap().push("all of the flood".to_owned());
         Ok(())
     }
 
