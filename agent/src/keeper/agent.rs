@@ -12,6 +12,7 @@ use limpet_protocol::report::Exit;
 
 use super::container::{Container, Phase, Reason, Stop};
 use super::event_loop::{Keeper, Source};
+use super::log::remove_log;
 use super::record::{Record, RecordStatus};
 use super::socket::{self, Received};
 use super::wire::{Create, Event, MAX_MESSAGE_BYTES, Request};
@@ -172,7 +173,13 @@ impl Keeper {
     fn remove(&mut self, id: String) {
         match self.place_of(&id) {
             Some(place) => self.remove_at(place),
-            None => self.tell(&Event::Removed { id }),
+            None => {
+                // The log of one that could not be made is all that was left of it.
+                if is_file_name(&id) {
+                    remove_log(&self.paths.log(&id));
+                }
+                self.tell(&Event::Removed { id });
+            }
         }
     }
 

@@ -240,11 +240,8 @@ pub(super) fn clean(
             _ => {}
         }
     }
-    let log = paths.log(id);
-    for index in 0..=super::log::MAX_FILES {
-        if keep_log || std::fs::remove_file(super::log::rotated(&log, index)).is_err() {
-            break;
-        }
+    if !keep_log {
+        super::log::remove_log(&paths.log(id));
     }
     Ok(())
 }

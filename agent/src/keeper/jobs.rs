@@ -7,6 +7,7 @@ use super::child;
 use super::complain;
 use super::container::{Job, Phase, Process, Reason};
 use super::event_loop::{Keeper, Source};
+use super::log::{remove_log, remove_older_logs};
 use super::wire::Event;
 
 /// Children at work at the same time: enough to keep a small board's processors busy.
@@ -195,8 +196,11 @@ impl Keeper {
         let id = container.id;
         match container.phase {
             Phase::Cleaning(_, Reason::Failed(reason)) | Phase::Spent(Reason::Failed(reason)) => {
+                let known = |other: &str| self.place_of(other).is_some();
+                remove_older_logs(&self.paths.logs(), &id, known);
                 self.tell(&Event::CreateFailed { id: id.clone(), reason });
                 if container.remove {
+                    remove_log(&self.paths.log(&id));
                     self.tell(&Event::Removed { id });
                 }
             }

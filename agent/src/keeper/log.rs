@@ -28,6 +28,36 @@ pub(crate) fn rotated(path: &Path, index: u32) -> PathBuf {
     name.into()
 }
 
+/// Removes a log with its older files. Between two steps of a rotation the newest is not there.
+pub(super) fn remove_log(path: &Path) {
+    for index in 0..=MAX_FILES {
+        if fs::remove_file(rotated(path, index)).is_err() && index > 0 {
+            break;
+        }
+    }
+}
+
+/// Removes what earlier attempts of an instance left in the folder of logs, unless they are still
+/// `known`: of those that could not be made only the newest says why.
+pub(super) fn remove_older_logs(folder: &Path, id: &str, known: impl Fn(&str) -> bool) {
+    let attempt_of = |id: &str| -> Option<(String, u32)> {
+        let (instance, attempt) = id.rsplit_once('.')?;
+        Some((instance.to_owned(), attempt.parse().ok()?))
+    };
+    let Some((instance, newest)) = attempt_of(id) else { return };
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some((other, _)) = name.to_str().and_then(|name| name.rsplit_once(".log")) else {
+            continue;
+        };
+        let older = attempt_of(other).is_some_and(|(of, it)| of == instance && it < newest);
+        if older && !known(other) {
+            // One that cannot be removed now is found again at the next failure.
+            fs::remove_file(entry.path()).ok();
+        }
+    }
+}
+
 /// Which output, as its mark in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
@@ -190,6 +220,28 @@ mod tests {
         let long = "x".repeat(MAX_LINE_BYTES);
         assert_eq!(framed(&[long.as_bytes(), b"\n"]), format!("7 o {long}\n"));
         assert_eq!(framed(&[long.as_bytes(), b"yz\n"]), format!("7 O {long}\n7 o yz\n"));
+    }
+
+    #[test]
+    fn of_failed_attempts_only_the_newest_log_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = |left: &[&str]| left.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        for name in ["a.log.1.1.log", "a.log.1.2.log", "a.log.1.2.log.1", "a.log.1.3.log"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        fs::write(folder.path().join("a.log.2.1.log"), "").unwrap();
+        let left = || {
+            let entries = fs::read_dir(folder.path()).unwrap();
+            let mut left: Vec<_> =
+                entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            left.sort();
+            left
+        };
+        remove_older_logs(folder.path(), "a.log.1.3", |id| id == "a.log.1.1");
+        assert_eq!(left(), names(&["a.log.1.1.log", "a.log.1.3.log", "a.log.2.1.log"]));
+        fs::write(folder.path().join("a.log.1.3.log.1"), "").unwrap();
+        remove_log(&folder.path().join("a.log.1.3.log"));
+        assert_eq!(left(), names(&["a.log.1.1.log", "a.log.2.1.log"]));
     }
 
     #[test]
