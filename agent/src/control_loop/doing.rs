@@ -10,7 +10,6 @@ use limpet_protocol::report::Exit;
 use limpet_protocol::spec::Spec;
 
 use super::{ControlLoop, Images, Job};
-use crate::image::PreparedImage;
 use crate::reconcile::{Action, Container, ImageKey};
 use crate::runtime::{
     ContainerId, ContainerRequest, ContainerState, ContainerStatus, Runtime, RuntimeError,
@@ -68,14 +67,19 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 self.create_failed(id, &crate::start::chain(&error));
                 true
             }
-            result => self.passed_on(action, result),
+            result => {
+                let passed_on = self.passed_on(action, result);
+                self.observed.ends_by(id, request.stop_signal());
+                passed_on
+            }
         }
     }
 
     fn stop(&mut self, action: &Action, id: &ContainerId, spec: Option<&Spec>) -> bool {
-        let image = spec.and_then(|spec| self.prepared.get(&ImageKey::from(&spec.image)));
-        let asked = spec.and_then(|spec| spec.stop.signal);
-        let number = asked.unwrap_or_else(|| image_signal(image.map(Arc::as_ref)));
+        // Kept with the container: after a restart of the agent its image may not be looked up yet.
+        let kept = self.observed.container(id).and_then(|container| container.stop_signal);
+        let of_spec = || spec.and_then(|spec| spec.stop.signal);
+        let number = kept.or_else(of_spec).unwrap_or(signal::SIGTERM);
         let grace_ms = spec.map_or(DEFAULT_GRACE_MS, |spec| spec.stop.grace_period_ms);
         let result = self.runtime.stop(id, number, grace_ms);
         self.passed_on(action, result)
@@ -182,13 +186,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Job::Tidied
         });
     }
-}
-
-/// The signal that the image asks for, SIGTERM if it asks for none.
-fn image_signal(image: Option<&PreparedImage>) -> i32 {
-    let config = image.and_then(|image| image.config.config().as_ref());
-    let name = config.and_then(|config| config.stop_signal().as_ref());
-    name.and_then(|name| signal::number(name)).unwrap_or(signal::SIGTERM)
 }
 
 /// Renames what no container uses, so that a new container of the same name finds its place empty at

@@ -97,6 +97,7 @@ impl Keeper {
                 started_ms: 0,
                 log: LogPolicy::default(),
                 status: RecordStatus::Exited(LOST),
+                stop_signal: None,
             };
             let phase = Phase::Spent(Reason::Removed(LOST));
             let container = Container::new(record, phase, &self.paths);

@@ -17,6 +17,7 @@ use super::record::{Record, RecordStatus};
 use super::socket::{self, Received};
 use super::wire::{Create, Event, MAX_MESSAGE_BYTES, Request};
 use super::{complain, sys};
+use crate::signal::SIGTERM;
 
 /// Events that wait for an agent that does not read: two for each container.
 const MAX_WAITING_EVENTS: usize = 2 * MAX_INSTANCES_PER_NODE;
@@ -118,7 +119,7 @@ impl Keeper {
     }
 
     fn create(&mut self, create: Create) {
-        let Create { id, spec, log, plan } = create;
+        let Create { id, spec, log, stop_signal, plan } = create;
         let refusal = if self.ending {
             Some("the keeper is ending".to_owned())
         } else if !is_file_name(&id) {
@@ -134,7 +135,8 @@ impl Keeper {
             return self.tell(&Event::CreateFailed { id, reason });
         }
         let started_ms = super::event_loop::wall_ms();
-        let record = Record { id, spec, started_ms, log, status: RecordStatus::Creating };
+        let status = RecordStatus::Creating;
+        let record = Record { id, spec, started_ms, log, status, stop_signal };
         let container = Container::new(record, Phase::Waiting(plan), &self.paths);
         let place = self.put(container);
         self.queue.push_back(place);
@@ -202,7 +204,6 @@ impl Keeper {
     }
 
     fn shut_down(&mut self, grace_ms: u64) {
-        const SIGTERM: i32 = 15;
         self.ending = true;
         for place in 0..self.containers.len() {
             let now_ms = self.now_ms();
@@ -211,7 +212,8 @@ impl Keeper {
                 Phase::Running(_) | Phase::Making(_) | Phase::Waiting(_) => {
                     container.remove = true;
                     let kill_at_ms = now_ms.saturating_add(grace_ms);
-                    container.stop = Some(Stop { signal: SIGTERM, kill_at_ms, signalled: false });
+                    let signal = container.stop_signal.unwrap_or(SIGTERM);
+                    container.stop = Some(Stop { signal, kill_at_ms, signalled: false });
                     self.signal_stop(place);
                 }
                 _ => self.remove_at(place),

@@ -20,6 +20,8 @@ pub(super) struct Container {
     pub spec: SpecHash,
     pub started_ms: u64,
     pub policy: LogPolicy,
+    /// The signal that ends it, as its service or its image says.
+    pub stop_signal: Option<i32>,
     pub log: LogWriter,
     pub streams: [Stream; 2],
     pub phase: Phase,
@@ -96,6 +98,7 @@ impl Container {
             spec: record.spec,
             started_ms: record.started_ms,
             policy: record.log,
+            stop_signal: record.stop_signal,
             streams: [stream(Output::Stdout), stream(Output::Stderr)],
             phase,
             stop: None,
@@ -119,6 +122,7 @@ impl Container {
             started_ms: self.started_ms,
             log: self.policy.clone(),
             status,
+            stop_signal: self.stop_signal,
         })
     }
 
@@ -143,7 +147,13 @@ impl Container {
             | Phase::Spent(Reason::Removed(exit))
             | Phase::Cleaning(_, Reason::Removed(exit)) => ListedStatus::Exited(*exit),
         };
-        Listed { id: self.id.clone(), spec: self.spec, started_ms: self.started_ms, status }
+        Listed {
+            id: self.id.clone(),
+            spec: self.spec,
+            started_ms: self.started_ms,
+            status,
+            stop_signal: self.stop_signal,
+        }
     }
 
     /// The job that is at work for it.

@@ -25,6 +25,9 @@ pub(super) struct Record {
     pub started_ms: u64,
     pub log: LogPolicy,
     pub status: RecordStatus,
+    /// The signal that ends it; none in what an older keeper wrote.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
 }
 
 /// How far it came.
@@ -79,6 +82,7 @@ mod tests {
                 started_ms: 5,
                 log: LogPolicy::default(),
                 status,
+                stop_signal: Some(3),
             };
             record.save(folder.path()).unwrap();
             assert_eq!(Record::load(folder.path()).unwrap(), record);

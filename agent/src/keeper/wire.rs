@@ -44,6 +44,9 @@ pub(crate) struct Create {
     pub spec: SpecHash,
     /// How much of its output is kept.
     pub log: LogPolicy,
+    /// The signal that ends it; none in what an older agent says.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
     /// An encoded [`super::plan::Plan`]: only the forked child that makes the container reads it.
     pub plan: Blob,
 }
@@ -72,6 +75,9 @@ pub(crate) struct Listed {
     pub spec: SpecHash,
     pub started_ms: u64,
     pub status: ListedStatus,
+    /// The signal that ends it; none in what an older keeper says.
+    #[serde(default)]
+    pub stop_signal: Option<i32>,
 }
 
 /// Whether a listed container runs.

@@ -54,6 +54,8 @@ pub struct Container {
     pub begun_ms: u64,
     /// It was told to stop.
     pub stopping: bool,
+    /// The signal that ends it, where that was told.
+    pub stop_signal: Option<i32>,
     /// Its removal was asked for.
     pub removing: bool,
 }
@@ -247,6 +249,7 @@ impl Observed {
                     ran: false,
                     begun_ms: now_ms,
                     stopping: false,
+                    stop_signal: None,
                     removing: false,
                 });
                 // Such an image is asked for at every creation.
@@ -269,6 +272,11 @@ impl Observed {
             Action::Stop { id, .. } => self.change(id, |container| container.stopping = false),
             Action::Remove { id } => self.change(id, |container| container.removing = false),
         }
+    }
+
+    /// The signal that will end a container that was begun.
+    pub fn ends_by(&mut self, id: &ContainerId, signal: i32) {
+        self.change(id, |container| container.stop_signal = Some(signal));
     }
 
     /// A container's process was started.
@@ -397,7 +405,7 @@ impl Observed {
     pub fn forget(&mut self, wanted: &Wanted) {
         self.slots
             .retain(|instance, slot| !slot.containers.is_empty() || wanted.contains_key(instance));
-        // The image of what still runs says how it is stopped.
+        // The image of what still runs stays.
         let used = self.slots.values().flat_map(|slot| &slot.containers);
         let used = used.filter_map(|container| container.spec.as_ref());
         let keep: BTreeSet<ImageKey> = wanted
@@ -448,6 +456,7 @@ fn adopt(
         begun_ms: known.map_or(began_ms, |known| known.begun_ms),
         // A stop goes on without the agent; asking again does no harm.
         stopping: known.is_some_and(|known| known.stopping),
+        stop_signal: state.stop_signal.or(known.and_then(|known| known.stop_signal)),
         removing: false,
     }
 }

@@ -144,7 +144,7 @@ fn keep(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, container: &Co
             plan.stops.push(Action::Stop { id, spec });
         }
     }
-    // Known before it is needed: a restart then waits for nothing, and a stop knows the image's signal.
+    // Known before it is needed: a restart then waits for nothing.
     let image = &want.spec.image;
     if image.pull != PullPolicy::Always {
         image_blocks(plan, scene.observed, want);

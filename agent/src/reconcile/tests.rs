@@ -346,6 +346,7 @@ fn running(name: &str, want: &WantedInstance) -> ContainerState {
         spec_hash: want.spec_hash,
         status: ContainerStatus::Running { pid: 1 },
         started_ms: T0 - 5_000,
+        stop_signal: None,
     }
 }
 
@@ -431,6 +432,7 @@ fn arbitrary_state((at, attempt, version, what): (u8, u32, u8, u8)) -> Container
             _ => ContainerStatus::Running { pid: 1 },
         },
         started_ms: T0 - 1_000,
+        stop_signal: None,
     }
 }
 

@@ -110,6 +110,7 @@ impl Runtime for FakeRuntime {
             spec_hash: request.spec_hash,
             status: ContainerStatus::Running { pid },
             started_ms: self.now_ms,
+            stop_signal: Some(request.stop_signal()),
         };
         self.containers.insert(id.clone(), state);
         self.events.push_back(RuntimeEvent::Started { id, pid });

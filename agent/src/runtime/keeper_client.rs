@@ -208,6 +208,7 @@ impl KeeperRuntime {
                         id: known(listed.id)?,
                         spec_hash: listed.spec,
                         started_ms: listed.started_ms,
+                        stop_signal: listed.stop_signal,
                         status: match listed.status {
                             ListedStatus::Creating => ContainerStatus::Creating,
                             ListedStatus::Running { pid } => ContainerStatus::Running { pid },
@@ -247,6 +248,7 @@ impl Runtime for KeeperRuntime {
             id: request.id.to_string(),
             spec: request.spec_hash,
             log: request.spec.log.clone(),
+            stop_signal: Some(request.stop_signal()),
             plan: Blob(plan),
         };
         self.request(&Request::Create(Box::new(create)), attempt)

@@ -20,6 +20,7 @@ use limpet_protocol::report::Exit;
 use limpet_protocol::spec::Spec;
 
 use crate::image::PreparedImage;
+use crate::signal;
 
 /// One attempt of one instance: `application.service.slot.attempt`. Never used twice on a node
 /// between two boots.
@@ -61,6 +62,16 @@ pub struct ContainerRequest {
     pub image: Arc<PreparedImage>,
 }
 
+impl ContainerRequest {
+    /// The signal that ends it: the service's, or the image's, or SIGTERM.
+    #[must_use]
+    pub fn stop_signal(&self) -> i32 {
+        let config = self.image.config.config().as_ref();
+        let of_image = || signal::number(config?.stop_signal().as_ref()?);
+        self.spec.stop.signal.or_else(of_image).unwrap_or(signal::SIGTERM)
+    }
+}
+
 /// What the runtime knows of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerState {
@@ -72,6 +83,8 @@ pub struct ContainerState {
     pub status: ContainerStatus,
     /// When it was started, by the node's clock, in milliseconds since 1970.
     pub started_ms: u64,
+    /// The signal that ends it, as its service or its image says; none if nobody kept it.
+    pub stop_signal: Option<i32>,
 }
 
 /// Whether a container runs.

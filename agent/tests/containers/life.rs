@@ -18,11 +18,15 @@ async fn a_container_runs_writes_and_ends() {
 #[tokio::test]
 async fn what_cannot_run_says_why() {
     let mut node = Node::new().await;
+    // What an earlier attempt of the same instance left, which could not be made either.
+    let older = node.paths.run.join("logs/test.web.1.1.log");
+    std::fs::write(&older, "1 e why\n").unwrap();
     let mut spec = Node::spec("");
     spec.process.command = Some(vec!["/bin/nope".to_owned()]);
     node.ask(spec);
     let RuntimeEvent::CreateFailed { reason, .. } = node.event().await else { panic!() };
     assert!(reason.contains("/bin/nope"), "{reason}");
+    assert!(!older.exists(), "only the newest failed attempt keeps its log");
 
     let mut spec = Node::spec("");
     spec.process.command = Some(vec!["/data/seed".to_owned()]);
@@ -32,11 +36,15 @@ async fn what_cannot_run_says_why() {
 
     let mut spec = Node::spec("true");
     spec.process.user = Some("nobody".to_owned());
-    node.ask(spec);
+    let last = node.ask(spec);
     let RuntimeEvent::CreateFailed { reason, .. } = node.event().await else { panic!() };
     assert!(reason.contains("\"nobody\""), "{reason}");
     let traces = node.traces();
     assert!(traces.iter().all(|trace| trace.contains("/logs/")), "{traces:?}");
+    let newest = node.paths.run.join(format!("logs/{last}.log"));
+    std::fs::write(&newest, "1 e why\n").unwrap();
+    node.remove(&last).await;
+    assert!(!newest.exists(), "the log goes when the attempt is removed");
     node.end().await;
 }
 

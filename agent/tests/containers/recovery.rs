@@ -17,7 +17,9 @@ fn release(pid: u32) {
 async fn an_agent_that_died_finds_its_containers() {
     let mut node = Node::new().await;
     let (first, first_pid) = node.start(Node::spec(WAITS)).await;
-    let (second, second_pid) = node.start(Node::spec(WAITS)).await;
+    let mut with_signal = Node::spec(WAITS);
+    with_signal.stop.signal = Some(3);
+    let (second, second_pid) = node.start(with_signal).await;
     // As kill -9 does: the connection is gone without a word.
     node.runtime = KeeperRuntime::connect(node.paths.clone(), exe());
     release(first_pid);
@@ -28,6 +30,8 @@ async fn an_agent_that_died_finds_its_containers() {
     let exit = Exit { code: Some(6), out_of_memory: false };
     assert_eq!(status(&first), ContainerStatus::Exited(exit));
     assert_eq!(status(&second), ContainerStatus::Running { pid: second_pid });
+    let signal = |id: &_| all.iter().find(|state| state.id == *id).unwrap().stop_signal;
+    assert_eq!((signal(&first), signal(&second)), (Some(15), Some(3)));
     release(second_pid);
     assert_eq!(node.exit_of(&second).await.code, Some(6));
     assert_eq!(node.log(&second), "up\nover\n");
@@ -48,6 +52,7 @@ async fn a_keeper_that_died_is_followed_by_another() {
     assert!(matches!(node.event().await, RuntimeEvent::KeeperLost { .. }));
     let all = node.snapshot().await;
     let status = |id: &_| all.iter().find(|state| state.id == *id).unwrap().status.clone();
+    assert!(all.iter().all(|state| state.stop_signal == Some(15)), "the record has it");
     let lost = Exit { code: None, out_of_memory: false };
     assert_eq!(status(&first), ContainerStatus::Exited(lost));
     assert_eq!(status(&second), ContainerStatus::Running { pid: second_pid });

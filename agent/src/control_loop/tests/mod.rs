@@ -403,6 +403,35 @@ async fn a_job_that_completed_runs_again_after_a_reboot_only() {
 }
 
 #[tokio::test]
+async fn an_adopted_container_is_stopped_by_its_own_signal() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let mut node_files = Node::new();
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        let web = stage::spec_with("web", |spec| spec.image.reference = "quits:1".to_owned());
+        controller.publish_spec(&web).await;
+        controller.want(1, &[web]).await;
+        controller.hear_phase(1, Phase::Running).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    // The agent that comes after does not know the image yet.
+    node_files.images_hang = true;
+    controller.reconnect(&broker).await;
+    let (running, handle) = node_files.begin(&broker);
+    let story = async {
+        controller.hear_event(EventKind::Adopted).await;
+        controller.want(2, &[]).await;
+        controller.hear_report(|report| report.instances.is_empty()).await;
+        handle.end().await;
+    };
+    tokio::join!(running, story);
+    let sigquit = FakeCall::Stop(id(1), 3, 10_000);
+    assert_eq!(handle.calls(), [FakeCall::Start(id(1)), sigquit, FakeCall::Remove(id(1))]);
+}
+
+#[tokio::test]
 async fn a_missing_spec_is_asked_for_and_the_old_assignment_goes_on_until_then() {
     let broker = Broker::start();
     let mut controller = Controller::connect(&broker).await;

@@ -157,7 +157,8 @@ impl Controller {
     /// The next event of the connection. What the node said is put aside.
     async fn poll(&mut self) -> Event {
         let event = tokio::time::timeout(DEADLINE, self.event_loop.poll()).await;
-        let event = event.expect("something happens in time").expect("the broker lives");
+        let Ok(event) = event else { panic!("nothing happens; unheard: {:?}", self.unheard) };
+        let event = event.expect("the broker lives");
         if let Event::Incoming(Packet::Publish(publish)) = &event {
             let topic: Topic = std::str::from_utf8(&publish.topic).unwrap().parse().unwrap();
             if matches!(topic, Topic::Have(_)) {
@@ -338,17 +339,26 @@ pub(super) fn spec_with(service: &str, change: impl FnOnce(&mut Spec)) -> (SpecH
     (spec_hash(&bytes), bytes)
 }
 
-/// Every image but `absent` is there; `far` has to be fetched.
-struct FakeImages;
+/// Every image but `absent` is there; `far` has to be fetched; `quits` asks for SIGQUIT.
+struct FakeImages {
+    /// Whether every answer is still to come.
+    hangs: bool,
+}
 
 impl Images for FakeImages {
     fn here(
         &self,
         image: ImageSource,
     ) -> impl Future<Output = Result<Option<Arc<PreparedImage>>, String>> + Send + 'static {
+        let hangs = self.hangs;
         let missing = ["absent", "far"].iter().any(|name| image.reference.starts_with(name));
         let image = self.prepare(image);
-        async move { if missing { Ok(None) } else { image.await.map(Some) } }
+        async move {
+            if hangs {
+                std::future::pending().await
+            }
+            if missing { Ok(None) } else { image.await.map(Some) }
+        }
     }
 
     fn prepare(
@@ -359,7 +369,13 @@ impl Images for FakeImages {
             Err("no such image".to_owned())
         } else {
             let digest = format!("sha256:{}", "0".repeat(64));
-            Ok(Arc::new(PreparedImage { digest, config: Default::default(), layers: Vec::new() }))
+            let mut config = oci_spec::image::ImageConfiguration::default();
+            if image.reference.starts_with("quits") {
+                let mut inner = oci_spec::image::Config::default();
+                inner.set_stop_signal(Some("SIGQUIT".to_owned()));
+                config.set_config(Some(inner));
+            }
+            Ok(Arc::new(PreparedImage { digest, config, layers: Vec::new() }))
         })
     }
 
@@ -445,13 +461,14 @@ pub(super) struct Node {
     folder: TempDir,
     runtime: Arc<Mutex<FakeRuntime>>,
     pub(super) stop_on_exit: bool,
+    pub(super) images_hang: bool,
 }
 
 impl Node {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("run")).unwrap();
-        Self { folder, runtime: Arc::default(), stop_on_exit: false }
+        Self { folder, runtime: Arc::default(), stop_on_exit: false, images_hang: false }
     }
 
     /// Power off and on: no container and no memory-backed file is left.
@@ -487,7 +504,7 @@ impl Node {
         let settings = LinkSettings { broker, node: node(), secret: "secret".to_owned(), boot };
         let control_loop = ControlLoop::new(Parts {
             runtime: runtime.clone(),
-            images: FakeImages,
+            images: FakeImages { hangs: self.images_hang },
             link: Link::new(settings),
             ledger: (ledger, loaded),
             memory: Memory::open(&run, boot),
