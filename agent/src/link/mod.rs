@@ -44,6 +44,8 @@ pub const KEEP_ALIVE: Duration = Duration::from_secs(60);
 const SILENCE_LIMIT: Duration = Duration::from_secs(100);
 /// A connection that lasted so long was a good one: the next pause is short again.
 const LASTING: Duration = Duration::from_secs(30);
+/// How long the broker may take to close a connection that was ended; less than the last words may.
+const BROKER_CLOSES: Duration = Duration::from_secs(1);
 /// How long the last words may take at the end.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
 
@@ -283,7 +285,10 @@ impl Connection {
             };
             let told = match event {
                 Event::Incoming(packet) => self.incoming(packet),
-                Event::Outgoing(Outgoing::Disconnect) => return End::Closed,
+                Event::Outgoing(Outgoing::Disconnect) => {
+                    self.wait_for_the_end().await;
+                    return End::Closed;
+                }
                 Event::Outgoing(_) => None,
             };
             if let Some(told) = told
@@ -291,6 +296,15 @@ impl Connection {
             {
                 return End::Closed;
             }
+        }
+    }
+
+    /// Reads until the broker has closed the connection. Closing it with acknowledgements unread would
+    /// make the kernel reset it, and what the broker had not read yet, the last words, would be lost.
+    async fn wait_for_the_end(&mut self) {
+        let read = async { while self.event_loop.poll().await.is_ok() {} };
+        if tokio::time::timeout(BROKER_CLOSES, read).await.is_err() {
+            tracing::debug!("the broker did not close the connection");
         }
     }
 
