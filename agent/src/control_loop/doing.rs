@@ -158,6 +158,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.observed.snapshot(states, now_ms, wall_ms);
         self.learn_specs();
         self.runtime_ready = true;
+        if let Some(conditions) = self.runtime.conditions()
+            && conditions != self.facts.conditions
+        {
+            tracing::info!("what this node lacks: {}", conditions.join("; "));
+            self.facts.conditions = conditions;
+            self.link_state.presence_due = true;
+        }
         if !std::mem::replace(&mut self.swept, true) {
             self.sweep(states);
         }

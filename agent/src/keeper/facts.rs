@@ -41,6 +41,32 @@ impl NodeFacts {
         self.controllers.iter().any(|controller| controller == name)
     }
 
+    /// The facts as this process finds them, before a keeper has told its own.
+    #[must_use]
+    pub fn found_here() -> Self {
+        Hierarchies::find().map(|hierarchies| Self::read(&hierarchies)).unwrap_or_default()
+    }
+
+    /// What this node lacks, for people: a sentence each, with what to do about it.
+    #[must_use]
+    pub fn conditions(&self) -> Vec<String> {
+        let mut conditions = Vec::new();
+        for (controller, condition) in [
+            ("memory", NO_MEMORY),
+            ("cpu", "no cpu cgroup: services with a CPU limit or CPU shares do not start here"),
+            ("pids", "no pids cgroup: nothing bounds how many processes a container makes"),
+        ] {
+            if !self.has_controller(controller) {
+                conditions.push(condition.to_owned());
+            }
+        }
+        if !self.seccomp {
+            let missing = "no system call filter: this agent was built without seccomp";
+            conditions.push(missing.to_owned());
+        }
+        conditions
+    }
+
     /// Reads them.
     pub(super) fn read(hierarchies: &Hierarchies) -> Self {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -65,6 +91,10 @@ impl NodeFacts {
     }
 }
 
+/// Raspberry Pi OS boots without it.
+const NO_MEMORY: &str = "no memory cgroup: services with a memory limit do not start here; on a \
+     Raspberry Pi add cgroup_enable=memory to cmdline.txt and reboot";
+
 /// Resource limits by the names that Compose and the OCI specification build on.
 const LIMITS: [(&str, Resource); 14] = [
     ("as", Resource::As),
@@ -82,3 +112,35 @@ const LIMITS: [(&str, Resource); 14] = [
     ("rtprio", Resource::Rtprio),
     ("sigpending", Resource::Sigpending),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_told() {
+        let facts = |controllers: &[&str], seccomp| NodeFacts {
+            controllers: controllers.iter().map(|name| (*name).to_owned()).collect(),
+            seccomp,
+            ..NodeFacts::default()
+        };
+        assert_eq!(facts(&["cpu", "memory", "pids"], true).conditions(), [""; 0]);
+        let lacks = |controllers: &[&str], seccomp| {
+            let told = facts(controllers, seccomp).conditions();
+            let fits = limpet_protocol::limits::MAX_REASON_BYTES;
+            assert!(told.iter().all(|condition| condition.len() <= fits));
+            told.iter().map(|it| it.split(':').next().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(lacks(&["cpu", "pids"], true), ["no memory cgroup"]);
+        assert_eq!(lacks(&["memory"], true), ["no cpu cgroup", "no pids cgroup"]);
+        assert_eq!(lacks(&["cpu", "memory", "pids"], false), ["no system call filter"]);
+        assert_eq!(lacks(&[], false).len(), 4);
+    }
+
+    #[test]
+    fn this_build_says_whether_it_filters() {
+        let told = NodeFacts::found_here().conditions();
+        let unfiltered = told.iter().any(|condition| condition.contains("without seccomp"));
+        assert_eq!(unfiltered, !cfg!(feature = "seccomp"), "{told:?}");
+    }
+}

@@ -1,16 +1,11 @@
 //! Load: what the node is and what it lacks.
 //!
-//! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message.
+//! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message. What
+//! a node lacks the keeper knows best: its own words replace these conditions as soon as it is there.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::message::NodeFacts;
-
-/// Where the memory controller of cgroup v1 is mounted, and what lists the controllers of v2.
-const MEMORY_V1: &str = "/sys/fs/cgroup/memory";
-const CONTROLLERS_V2: &str = "/sys/fs/cgroup/cgroup.controllers";
 
 /// What this node is.
 #[must_use]
@@ -25,7 +20,7 @@ pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
         cpu_millis: cpu_millis(),
         memory_bytes: memory_bytes(&read("/proc/meminfo")),
         labels: labels.clone(),
-        conditions: conditions(Path::new(MEMORY_V1).is_dir(), &read(CONTROLLERS_V2)),
+        conditions: crate::keeper::facts::NodeFacts::found_here().conditions(),
     }
 }
 
@@ -81,21 +76,6 @@ fn memory_bytes(meminfo: &str) -> u64 {
     kibibytes.parse::<u64>().unwrap_or(0).saturating_mul(1024)
 }
 
-fn conditions(memory_v1: bool, controllers_v2: &str) -> Vec<String> {
-    let mut conditions = Vec::new();
-    if !memory_v1 && !controllers_v2.split_whitespace().any(|name| name == "memory") {
-        conditions.push(
-            "no memory cgroup: memory limits are not enforced; on a Raspberry Pi add cgroup_enable=memory to cmdline.txt"
-                .to_owned(),
-        );
-    }
-    if !cfg!(feature = "seccomp") {
-        conditions.push("no system call filter: this agent was built without seccomp".to_owned());
-    }
-    conditions.retain(|condition| condition.len() <= MAX_REASON_BYTES);
-    conditions
-}
-
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
@@ -114,11 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_told() {
-        let told = |v1, v2: &str| conditions(v1, v2).iter().any(|c| c.contains("memory cgroup"));
-        assert!(!told(true, ""));
-        assert!(!told(false, "cpu memory pids\n"));
-        assert!(told(false, "cpu pids\n"));
+    fn memory_is_read_in_kibibytes() {
         assert_eq!(memory_bytes("MemTotal:    2048 kB\n"), 2 << 20);
         assert_eq!(memory_bytes("garbage"), 0);
     }

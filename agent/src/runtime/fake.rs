@@ -36,6 +36,8 @@ pub struct FakeRuntime {
     pub create_failures: BTreeMap<String, String>,
     /// Whether a stop is ignored until the test calls [`FakeRuntime::exit`].
     pub stop_hangs: bool,
+    /// What the node lacks.
+    pub conditions: Option<Vec<String>>,
     events: VecDeque<RuntimeEvent>,
     next_pid: u32,
     now_ms: u64,
@@ -58,6 +60,7 @@ impl FakeRuntime {
             disconnected: false,
             create_failures: BTreeMap::new(),
             stop_hangs: false,
+            conditions: None,
             events,
             next_pid: 1000,
             now_ms: 0,
@@ -132,6 +135,10 @@ impl Runtime for FakeRuntime {
         self.containers.remove(id);
         self.events.push_back(RuntimeEvent::Removed { id: id.clone() });
         Ok(())
+    }
+
+    fn conditions(&self) -> Option<Vec<String>> {
+        self.conditions.clone()
     }
 
     async fn next_event(&mut self) -> RuntimeEvent {

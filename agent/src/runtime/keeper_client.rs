@@ -263,6 +263,10 @@ impl Runtime for KeeperRuntime {
         self.request(&Request::Remove { id: id.to_string() }, format!("remove {id}"))
     }
 
+    fn conditions(&self) -> Option<Vec<String>> {
+        self.facts.as_ref().map(NodeFacts::conditions)
+    }
+
     async fn next_event(&mut self) -> RuntimeEvent {
         loop {
             if self.connection.is_none() {

@@ -190,6 +190,10 @@ pub trait Runtime {
     /// [`RuntimeError::NotConnected`].
     fn remove(&mut self, id: &ContainerId) -> Result<(), RuntimeError>;
 
+    /// What the node lacks to run containers, for people; none while that is not known. It may change
+    /// with every [`RuntimeEvent::Snapshot`].
+    fn conditions(&self) -> Option<Vec<String>>;
+
     /// The next thing that happened. Cancel-safe.
     fn next_event(&mut self) -> impl Future<Output = RuntimeEvent>;
 }

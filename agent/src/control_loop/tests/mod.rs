@@ -525,7 +525,16 @@ async fn a_lost_keeper_costs_no_container() {
         controller.publish_spec(&web).await;
         controller.want(1, &[web]).await;
         controller.hear_phase(1, Phase::Running).await;
+        handle.lack("no memory cgroup");
         handle.lose_keeper();
+        controller
+            .hear(|topic, payload| {
+                let Topic::Up(_) = topic else { return None };
+                let presence: limpet_protocol::message::NodePresence =
+                    codec::decode(payload).unwrap();
+                (presence.facts?.conditions == ["no memory cgroup"]).then_some(())
+            })
+            .await;
         let told = controller.hear_events(EventKind::Other).await;
         assert!(told[0].contains("the keeper was lost"), "{told:?}");
         handle.exit(&id(1), Exit { code: Some(1), out_of_memory: true });

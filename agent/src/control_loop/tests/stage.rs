@@ -412,6 +412,9 @@ impl Runtime for Shared {
     fn remove(&mut self, id: &ContainerId) -> Result<(), RuntimeError> {
         self.change(|fake| fake.remove(id))
     }
+    fn conditions(&self) -> Option<Vec<String>> {
+        self.fake.lock().unwrap().conditions.clone()
+    }
     async fn next_event(&mut self) -> RuntimeEvent {
         loop {
             let event = self.fake.lock().unwrap().poll_event();
@@ -432,6 +435,11 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn exit(&self, id: &ContainerId, exit: Exit) {
         self.runtime.change(|fake| fake.exit(id, exit));
+    }
+
+    /// The next keeper says that the node lacks something.
+    pub(super) fn lack(&self, condition: &str) {
+        self.runtime.change(|fake| fake.conditions = Some(vec![condition.to_owned()]));
     }
 
     pub(super) fn lose_keeper(&self) {
