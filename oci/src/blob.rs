@@ -99,6 +99,11 @@ impl Staged {
         fs::read(&self.path).map_err(io_error(format!("read {}", self.path.display())))
     }
 
+    /// The bytes, to be read from their begin.
+    pub(crate) fn open(&self) -> Result<File, BlobError> {
+        File::open(&self.path).map_err(io_error(format!("open {}", self.path.display())))
+    }
+
     /// The first bytes.
     pub(crate) fn start(&self, count: usize) -> Result<Vec<u8>, BlobError> {
         let attempt = || format!("read {}", self.path.display());

@@ -1,14 +1,18 @@
 //! Archives of `docker save` before 25, `podman save` and `skopeo copy docker-archive:`.
 //!
 //! In: the parts of an archive with a `manifest.json`. Out: its images, each with a manifest in
-//! OCI's form that is made here, always the same bytes for the same image.
+//! OCI's form that is made here, always the same bytes for the same image. Layers that are plain are
+//! compressed here, once, since every node fetches them.
 
+use std::collections::BTreeMap;
+
+use flate2::read::GzEncoder;
 use serde::Deserialize;
 
 use crate::archive::MAX_IMAGES;
 use crate::archive::parts::{Part, Parts};
 use crate::archive::{ArchiveError, LoadedImage, StagedArchive};
-use crate::blob::{BlobError, BlobStore};
+use crate::blob::{BlobError, BlobStore, MAX_BLOB_BYTES};
 use crate::compression::Compression;
 use crate::digest::Digest;
 use crate::manifest::{
@@ -37,8 +41,9 @@ pub(super) fn read(
         return Err(ArchiveError::Refused(format!("it has more than {MAX_IMAGES} images")));
     }
     let mut found = StagedArchive { images: Vec::new(), parts: Vec::new() };
+    let mut packed = BTreeMap::new();
     for image in &saved {
-        load_one(image, parts, blobs, &mut found)?;
+        load_one(image, parts, blobs, &mut packed, &mut found)?;
     }
     Ok(found)
 }
@@ -47,6 +52,7 @@ fn load_one(
     saved: &Saved,
     parts: &mut dyn Parts,
     blobs: &BlobStore,
+    packed: &mut BTreeMap<Digest, (Part, Compression)>,
     found: &mut StagedArchive,
 ) -> Result<(), ArchiveError> {
     let config_part = part(parts, &saved.config)?;
@@ -66,8 +72,14 @@ fn load_one(
     let mut layers = Vec::new();
     let mut taken = vec![config_part.clone()];
     for (path, diff_id) in paths.iter().zip(diff_ids) {
-        let layer = part(parts, path)?;
-        let form = layer_form(&layer, diff_id, blobs)?;
+        let given = part(parts, path)?;
+        let form = layer_form(&given, diff_id, blobs)?;
+        // Images of one archive often share their lower layers.
+        let (layer, form) = match packed.get(&given.digest) {
+            Some(known) => known.clone(),
+            None => pack(given.clone(), form, blobs)?,
+        };
+        packed.insert(given.digest, (layer.clone(), form));
         layers.push(Descriptor::new(
             &format!("{OCI_LAYER}{}", form.suffix()),
             layer.digest,
@@ -147,4 +159,27 @@ fn layer_form(
         return Err(BlobError::WrongDigest { expected: *diff_id, actual: layer.digest }.into());
     }
     Ok(form)
+}
+
+/// Compresses a plain layer, if that makes it smaller. At the fastest level: a controller may be a
+/// small board, and higher levels take many times as long for a tenth of the size.
+fn pack(
+    layer: Part,
+    form: Compression,
+    blobs: &BlobStore,
+) -> Result<(Part, Compression), ArchiveError> {
+    if form != Compression::Plain {
+        return Ok((layer, form));
+    }
+    let plain = match &layer.staged {
+        Some(staged) => staged.open()?,
+        None => blobs.open_blob(&layer.digest)?.0,
+    };
+    // Its header has no name and no time: the same layer gives the same bytes.
+    let gzip = GzEncoder::new(plain, flate2::Compression::fast());
+    let staged = blobs.stage(gzip, "compressed layer", MAX_BLOB_BYTES)?;
+    if staged.size < layer.size {
+        return Ok((Part::of(staged), Compression::Gzip));
+    }
+    Ok((layer, form))
 }

@@ -113,6 +113,27 @@ fn docker_archives_load_under_all_their_names_and_to_the_same_digest() {
 }
 
 #[test]
+fn a_plain_layer_is_compressed_once_and_keeps_its_content() {
+    let (folder, layout) = layout();
+    let layer = tar_of(&[("file", vec![b'a'; 100_000])]);
+    let config = config(&[Digest::of(&layer)]);
+    let saved = br#"[{"Config":"c.json","RepoTags":["app:1"],"Layers":["l.tar"]},{"Config":"c.json","RepoTags":["app:2"],"Layers":["l.tar"]}]"#;
+    let files = [("c.json", config), ("l.tar", layer.clone()), ("manifest.json", saved.to_vec())];
+    let images = layout.load(tar_of(&files).as_slice()).unwrap();
+    assert_eq!(images[0].digest, images[1].digest);
+    assert!(images[0].size_bytes < 5000, "{}", images[0].size_bytes);
+    let (_, bytes) = layout.manifest("app:1").unwrap().unwrap();
+    let manifest: crate::manifest::Manifest = serde_json::from_slice(&bytes).unwrap();
+    assert!(manifest.layers[0].media_type.ends_with("tar+gzip"));
+    let (blob, _) = layout.blob(&manifest.layers[0].digest).unwrap().unwrap();
+    let mut content = Vec::new();
+    crate::compression::plain(blob).unwrap().read_to_end(&mut content).unwrap();
+    assert!(content == layer);
+    // Configuration, layer, manifest: the plain layer did not stay.
+    assert_eq!(std::fs::read_dir(folder.path().join("blobs/sha256")).unwrap().count(), 3);
+}
+
+#[test]
 fn the_order_of_files_and_links_between_layers_do_not_matter() {
     let mut files = docker_archive(&["app:1"]);
     let layer = files.remove(0).1;

@@ -51,6 +51,34 @@ fn a_broken_archive_is_refused_and_nothing_is_kept() {
     assert_eq!(fleet.limpet_json(&["image", "ls"]).as_array().map(Vec::len), Some(0));
 }
 
+#[test]
+fn what_other_tools_write_is_loaded_and_runs() {
+    let mut fleet = Fleet::start();
+    fleet.add_node("n1", &[]);
+    let at = |name: &str| fleet.folder().join(name).display().to_string();
+    std::fs::write(at("demo.tar"), limpet_images::demo_archive()).unwrap();
+    let layout = std::path::PathBuf::from(at("layout"));
+    for (kind, path) in [("oci", "layout"), ("docker-archive", "docker.tar")] {
+        let copied = std::process::Command::new("skopeo")
+            .args(["--insecure-policy", "copy", "--quiet"])
+            .arg(format!("oci-archive:{}", at("demo.tar")))
+            .arg(format!("{kind}:{}:localhost/{kind}:1", at(path)))
+            .output()
+            .unwrap();
+        assert!(copied.status.success(), "skopeo: {}", String::from_utf8_lossy(&copied.stderr));
+        fleet.limpet(&["image", "load", &at(path)]);
+        let compose = format!(
+            "services: {{clock: {{image: 'localhost/{kind}:1', command: [clock], pull_policy: missing}}}}"
+        );
+        fleet.apply(kind, &compose, &["--wait"]);
+    }
+    // Not all of it is there: refused, and with a reason.
+    std::fs::remove_dir_all(layout.join("blobs")).unwrap();
+    let output = fleet.try_limpet(&["image", "load", &at("layout")]);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && errors.contains("blobs"), "{errors}");
+}
+
 /// A Debian tree, made once a machine: it takes a minute. Kept beside the build, where a clean
 /// removes it.
 fn debian_tree() -> std::path::PathBuf {
