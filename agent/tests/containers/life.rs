@@ -142,6 +142,42 @@ async fn a_hundred_containers_leave_nothing() {
     node.end().await;
 }
 
+/// Every regular file below a folder, with its size and when it was written.
+fn files(folder: &std::path::Path) -> Vec<(std::path::PathBuf, u64, std::time::SystemTime)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let kept = entry.metadata().unwrap();
+        if kept.is_dir() {
+            found.extend(files(&entry.path()));
+        } else {
+            found.push((entry.path(), kept.len(), kept.modified().unwrap()));
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_crash_loop_writes_no_content_to_the_data_folder() {
+    let mut node = Node::new().await;
+    let data = node.paths.data.clone();
+    let before = files(&data);
+    for attempt in 0..5 {
+        let (id, pid) = node.start(Node::spec("echo started; sleep 1000")).await;
+        let log = || node.log(&id);
+        wait_until(|| log() == "started\n");
+        // Empty files, on which the keeper mounts the node's hosts and the like, are names in a folder.
+        let written = files(&data).into_iter().filter(|file| !before.contains(file));
+        let written: Vec<_> = written.filter(|(_, size, _)| *size > 0).collect();
+        assert_eq!(written, [], "attempt {attempt}");
+        super::node::kill(pid);
+        assert_eq!(node.exit_of(&id).await.code, Some(137));
+        node.remove(&id).await;
+        assert_eq!(files(&data), before, "attempt {attempt} leaves nothing");
+    }
+    node.end().await;
+}
+
 #[tokio::test]
 async fn shutting_down_stops_everything() {
     let mut node = Node::new().await;
