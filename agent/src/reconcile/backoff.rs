@@ -31,8 +31,13 @@ pub(super) fn between_starts_ms(short_runs: u32) -> u64 {
 }
 
 /// How long to wait before an image is tried again that could not be had `failures` times in a row.
-pub(super) fn image_retry_ms(failures: u32) -> u64 {
-    exponential(FIRST_IMAGE_MS, failures.saturating_sub(1), LONGEST_IMAGE_MS)
+/// Up to a quarter of it depends on the moment of the failure, so that nodes that lost one registry
+/// together do not all come back in one moment.
+pub(super) fn image_retry_ms(failures: u32, failed_at_ms: u64) -> u64 {
+    // The multiplier of Fibonacci hashing (2^64 / golden ratio): moments that are close spread far.
+    let spread = failed_at_ms.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
+    let longest = exponential(FIRST_IMAGE_MS, failures.saturating_sub(1), LONGEST_IMAGE_MS);
+    longest - longest / 4 * spread / 255
 }
 
 /// How many tries in a row did not last, now that one of them has ended.
@@ -61,10 +66,19 @@ mod tests {
         assert_eq!(waits[..8], [0, 0, 100, 200, 400, 800, 1_600, 3_200]);
         assert_eq!(waits[14..], [300_000, 300_000]);
         assert_eq!(between_starts_ms(u32::MAX), 300_000);
-        assert_eq!(
-            (image_retry_ms(1), image_retry_ms(2), image_retry_ms(99)),
-            (1_000, 2_000, 300_000)
-        );
+        let at_0 = [1, 2, 99].map(|failures| image_retry_ms(failures, 0));
+        assert_eq!(at_0, [1_000, 2_000, 300_000]);
+    }
+
+    #[test]
+    fn nodes_that_fail_together_come_back_apart() {
+        let waits: Vec<u64> = (5_000_000..5_001_000).map(|at| image_retry_ms(99, at)).collect();
+        assert!(waits.iter().all(|wait| (225_000..=300_000).contains(wait)));
+        // A thousand nodes over 75 s: in no second come more than three times their share.
+        for second in 225..=300 {
+            let together = waits.iter().filter(|wait| **wait / 1000 == second).count();
+            assert!(together <= 40, "{together} in second {second}");
+        }
     }
 
     #[test]

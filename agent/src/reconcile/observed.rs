@@ -380,7 +380,7 @@ impl Observed {
         };
         let trouble =
             ImageTrouble { reason: reason.to_owned(), failures: before.saturating_add(1) };
-        let retry_at_ms = now_ms.saturating_add(backoff::image_retry_ms(trouble.failures));
+        let retry_at_ms = now_ms.saturating_add(backoff::image_retry_ms(trouble.failures, now_ms));
         self.images.insert(image.into(), ImageState::Failed { trouble, retry_at_ms });
     }
 

@@ -224,8 +224,9 @@ fn a_changed_spec_replaces_only_when_the_new_one_can_start() {
         world.statuses(),
         ["shop.web.1.2 pulling: no such image; attempt 1, of the version before, runs on"]
     );
-    assert_eq!(world.decide().wake_at_ms, Some(T0 + 1_000));
-    world.now_ms += 1_000;
+    let at_ms = world.decide().wake_at_ms.unwrap();
+    assert!((T0 + 750..=T0 + 1_000).contains(&at_ms), "{at_ms}");
+    world.now_ms = at_ms;
     assert_eq!(world.step(), ["prepare web:2"]);
     world.observed.image_ready(&new.spec.image);
     assert_eq!(world.step(), ["stop shop.web.1.1"]);
@@ -249,7 +250,9 @@ fn an_image_that_fails_is_tried_ever_more_slowly() {
         world.now_ms = at_ms;
         assert_eq!(world.statuses(), ["shop.web.1.1 pulling: no route"]);
     }
-    assert_eq!(waits, [1_000, 2_000, 4_000, 8_000]);
+    for (wait, longest) in waits.iter().zip([1_000, 2_000, 4_000, 8_000]) {
+        assert!((longest / 4 * 3..=longest).contains(wait), "{waits:?}");
+    }
 }
 
 #[test]
