@@ -10,6 +10,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use limpet_oci::Digest;
 use limpet_oci::manifest::{Descriptor, Document, Manifest};
 
+use tokio::sync::OwnedMutexGuard;
+
 use super::download::{blocking, large_blob, small_blob};
 use super::error::io_error;
 use super::registry::Registry;
@@ -107,10 +109,8 @@ impl Pull<'_> {
         diff_id: Digest,
     ) -> Result<(), ImageError> {
         let one = Arc::clone(lock(&self.store.layer_locks).entry(diff_id).or_default());
-        let result = {
-            let _mine = one.lock().await;
-            self.layer_alone(registry, layer, diff_id).await
-        };
+        let mine = Arc::clone(&one).lock_owned().await;
+        let result = self.layer_alone(registry, layer, (diff_id, mine)).await;
         let mut locks = lock(&self.store.layer_locks);
         // Two holders are the map and this task: nobody waits.
         if Arc::strong_count(&one) == 2 {
@@ -123,7 +123,7 @@ impl Pull<'_> {
         &self,
         registry: &Registry,
         layer: &Descriptor,
-        diff_id: Digest,
+        (diff_id, mine): (Digest, OwnedMutexGuard<()>),
     ) -> Result<(), ImageError> {
         if self.store.layers.get(&diff_id).is_some() {
             return Ok(());
@@ -133,6 +133,8 @@ impl Pull<'_> {
         let path = large_blob(registry, layer, &self.store.partial).await?;
         let store = Arc::clone(self.store);
         blocking(move || {
+            // The unpacking goes on when the pull was given up; the next one waits for it.
+            let _mine = mine;
             let file = fs::File::open(&path).map_err(io_error("open", &path))?;
             let result = store.layers.put(&diff_id, file);
             // Unpacked it is not needed, and one that cannot be unpacked will not be better.
