@@ -272,11 +272,15 @@ fn check_machine() -> Result<(), AgentError> {
     if !rustix::process::geteuid().is_root() {
         return Err(AgentError::NotRoot);
     }
-    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-    let is_cgroup = |line: &str| {
-        line.split_whitespace().nth(2).is_some_and(|kind| matches!(kind, "cgroup" | "cgroup2"))
-    };
-    if mounts.lines().any(is_cgroup) { Ok(()) } else { Err(AgentError::NoCgroup) }
+    if has_cgroups(Path::new("/sys/fs/cgroup")) { Ok(()) } else { Err(AgentError::NoCgroup) }
+}
+
+/// Whether cgroups can be seen there: version 2 itself, or a hierarchy of version 1 one level below.
+/// Every cgroup has a `cgroup.procs` (cgroups(7)).
+fn has_cgroups(root: &Path) -> bool {
+    let is_cgroup = |folder: &Path| folder.join("cgroup.procs").exists();
+    let hierarchies = std::fs::read_dir(root).into_iter().flatten().flatten();
+    is_cgroup(root) || hierarchies.into_iter().any(|entry| is_cgroup(&entry.path()))
 }
 
 /// Takes the data folder for this process; the kernel gives it back when the process ends.

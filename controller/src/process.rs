@@ -7,7 +7,9 @@ use std::process::ExitCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Config, ConfigError, ControllerArgs, LogFormat};
 use crate::run::run;
@@ -48,16 +50,17 @@ fn try_main(args: ControllerArgs) -> anyhow::Result<()> {
 
 /// Lines on standard error.
 fn start_log(config: &Config) -> Result<(), ConfigError> {
-    let filter = EnvFilter::try_new(&config.log).map_err(|error| ConfigError::Value {
+    let filter: Targets = config.log.parse().map_err(|error: ParseError| ConfigError::Value {
         option: "log",
         message: format!("{:?} is not a filter ({error}); write info or debug", config.log),
     })?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log =
+        tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE).with_writer(std::io::stderr);
     let color = std::io::IsTerminal::is_terminal(&std::io::stderr());
     // Fails only if the program has a log already, and then that one is used.
     drop(match config.log_format {
-        LogFormat::Text => log.with_ansi(color).try_init(),
-        LogFormat::Json => log.json().try_init(),
+        LogFormat::Text => log.with_ansi(color).finish().with(filter).try_init(),
+        LogFormat::Json => log.json().finish().with(filter).try_init(),
     });
     Ok(())
 }

@@ -199,11 +199,10 @@ impl Fleet {
     pub fn controller_command(&self) -> Command {
         let mut command = Command::new(program("limpet"));
         command.arg("controller").arg("--data").arg(self.controller_data());
-        command.args(["--api-listen", &format!("127.0.0.1:{}", self.api), "--lost-after", "2s"]);
+        let host = self.host();
+        command.args(["--api-listen", &format!("{host}:{}", self.api), "--lost-after", "2s"]);
         match self.kind {
-            Broker::Embedded => {
-                command.args(["--mqtt-listen", &format!("127.0.0.1:{}", self.mqtt)])
-            }
+            Broker::Embedded => command.args(["--mqtt-listen", &format!("{host}:{}", self.mqtt)]),
             Broker::Mosquitto => {
                 command.args(["--broker", &format!("mqtt://127.0.0.1:{}", self.mqtt)])
             }

@@ -34,17 +34,14 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A program of this workspace, built with the same profile as the test.
+/// A program of this workspace: from the folder that `LIMPET_PROGRAMS` names, else built with the
+/// same profile as the test.
 ///
 /// # Panics
 /// When it is not there: `tests/run` builds the programs first.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
-    let mut folder = std::env::current_exe().unwrap();
-    folder.pop();
-    if folder.ends_with("deps") {
-        folder.pop();
-    }
+    let folder = std::env::var_os("LIMPET_PROGRAMS").map_or_else(own_folder, PathBuf::from);
     let path = folder.join(name);
     assert!(
         path.exists(),
@@ -52,6 +49,15 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+fn own_folder() -> PathBuf {
+    let mut folder = std::env::current_exe().unwrap();
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    folder
 }
 
 /// A running program whose output goes to a file.

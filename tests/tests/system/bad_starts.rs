@@ -137,3 +137,43 @@ fn a_compose_file_with_a_mistake() {
         Command::new(program("limpet")).args(["config", "-f"]).arg(&file).output().unwrap();
     refused(&output, &["compose.yaml", "4", "comand", "command"]);
 }
+
+#[test]
+fn an_agent_without_cgroups() {
+    // In a mount namespace of its own, an empty file system lies over the cgroups.
+    let folder = tempfile::tempdir().unwrap();
+    let hide = "mount -t tmpfs none /sys/fs/cgroup && exec timeout 20 \"$0\" \"$@\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--propagation", "private", "sh", "-c", hide])
+        .arg(program("limpet-agent"))
+        .args(["--controller", "mqtt://127.0.0.1:1", "--join-token", "x", "--data"])
+        .arg(folder.path().join("data"))
+        .arg("--run")
+        .arg(folder.path().join("run"))
+        .output()
+        .unwrap();
+    refused(&output, &["cgroup"]);
+}
+
+#[test]
+fn an_agent_whose_identity_cannot_be_read() {
+    let mut fleet = Fleet::start();
+    fleet.add_node("n1", &[]);
+    fleet.node_mut("n1").kill_agent();
+    let folder = fleet.node_mut("n1").folder().to_owned();
+    let all = std::fs::read_dir(folder.join("data")).unwrap().flatten().map(|e| e.path());
+    let identity = all
+        .filter(|path| path.to_string_lossy().contains("identity"))
+        .find(|path| path.is_file())
+        .expect("the identity is a file in the data folder");
+    std::fs::write(&identity, b"garbage").unwrap();
+    let output = Command::new(program("limpet-agent"))
+        .args(["--controller", "mqtt://127.0.0.1:1", "--data"])
+        .arg(folder.join("data"))
+        .arg("--run")
+        .arg(folder.join("run"))
+        .output()
+        .unwrap();
+    refused(&output, &[identity.to_str().unwrap()]);
+    assert_eq!(std::fs::read(&identity).unwrap(), b"garbage", "nothing was changed");
+}

@@ -249,11 +249,16 @@ async fn stop(agent: &mut AgentChild, signals: &mut Signals) -> anyhow::Result<(
 
 /// What goes wrong is said on standard error; what goes well is not: a person looks at this terminal.
 fn start_log(filter: &str) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .map_err(|error| Usage(format!("--log {filter:?}: {error}; write warn, info or debug")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+    use tracing_subscriber::layer::SubscriberExt as _;
+    use tracing_subscriber::util::SubscriberInitExt as _;
+    let wrong =
+        |error: ParseError| Usage(format!("--log {filter:?}: {error}; write warn, info or debug"));
+    let targets: Targets = filter.parse().map_err(wrong)?;
+    let log = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
+    let log = log.with_writer(std::io::stderr);
     let log = log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    log.try_init().map_err(|error| anyhow::anyhow!("start the log: {error}"))
+    log.finish().with(targets).try_init().map_err(|error| anyhow::anyhow!("start the log: {error}"))
 }
 
 /// The data folder without links and relative parts, made if it is not there.

@@ -103,7 +103,8 @@ impl Limpet {
     /// What idleness costs, with 10 containers.
     pub(crate) fn idle(&mut self, seconds: u64) -> Vec<Row> {
         self.up(10);
-        std::thread::sleep(Duration::from_secs(5));
+        // The threads for blocking work end by themselves after ten idle seconds.
+        std::thread::sleep(Duration::from_secs(15));
         let pids = self.node_pids();
         let controller = self.fleet.controller().pid();
         let (before, before_controller) = (usage(&pids), usage(&[controller]));
@@ -127,7 +128,10 @@ impl Limpet {
             ),
             row(
                 "idle wake-ups of agent and keeper",
-                format!("{:.2} /s", (after.wake_ups - before.wake_ups) as f64 / seconds as f64),
+                format!(
+                    "{:.2} /s",
+                    after.wake_ups.saturating_sub(before.wake_ups) as f64 / seconds as f64
+                ),
                 "",
             ),
             row(
@@ -137,7 +141,10 @@ impl Limpet {
             ),
             row(
                 "written to disk by agent and keeper",
-                format!("{:.0} B/h", (after.written_bytes - before.written_bytes) as f64 / hours),
+                format!(
+                    "{:.0} B/h",
+                    after.written_bytes.saturating_sub(before.written_bytes) as f64 / hours
+                ),
                 "0",
             ),
             row(
@@ -149,7 +156,8 @@ impl Limpet {
                 "written to disk by the controller",
                 format!(
                     "{:.0} B/h",
-                    (after_controller.written_bytes - before_controller.written_bytes) as f64
+                    after_controller.written_bytes.saturating_sub(before_controller.written_bytes)
+                        as f64
                         / hours
                 ),
                 "0",
