@@ -4,11 +4,11 @@
 //! The token of the Distribution Specification is asked for without any login: the node has one for
 //! the controller only, which takes it as it is, and no foreign address is ever shown it.
 
-use oci_client::errors::OciDistributionError;
 use reqwest::header::WWW_AUTHENTICATE;
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
+use super::answer::RequestError;
 use super::transport::{Transport, bounded};
 
 /// Tokens of registries have 1 to 5 KiB.
@@ -53,7 +53,7 @@ impl Pass {
         denial: &Response,
         repository: &str,
         login: &Option<Login>,
-    ) -> Result<Option<Self>, OciDistributionError> {
+    ) -> Result<Option<Self>, RequestError> {
         if login.is_some() {
             return Ok(None);
         }
@@ -66,14 +66,14 @@ impl Pass {
         let status = answer.status();
         let body = bounded(answer, MAX_TOKEN_BYTES).await?;
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            let (code, message) = (status.as_u16(), "no token".to_owned());
-            return Err(OciDistributionError::ServerError { code, url: url.into(), message });
+            let (status, message) = (status.as_u16(), "no token".to_owned());
+            return Err(RequestError::Server { status, message, url: url.into() });
         }
         if !status.is_success() || body.over {
             return Ok(None);
         }
         let granted: Granted = serde_json::from_slice(&body.read)
-            .map_err(|error| OciDistributionError::RegistryTokenDecodeError(error.to_string()))?;
+            .map_err(|error| RequestError::Token { reason: error.to_string() })?;
         Ok(granted.token.or(granted.access_token).map(Self::Token))
     }
 }

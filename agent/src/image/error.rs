@@ -9,7 +9,8 @@ use limpet_oci::layout::LayoutError;
 use limpet_oci::manifest::ManifestError;
 use limpet_oci::platform::PlatformError;
 use limpet_oci::reference::ReferenceError;
-use oci_client::errors::OciDistributionError;
+
+use super::answer::RequestError;
 
 /// An image that cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -67,7 +68,7 @@ pub enum ImageError {
         registry: String,
         /// What went wrong.
         #[source]
-        source: Box<OciDistributionError>,
+        source: Box<RequestError>,
     },
     /// The transfer of a blob broke off, and so did every try to go on.
     #[error("fetch blob {digest} from registry {registry}: the transfer broke off")]
@@ -167,7 +168,7 @@ impl ImageError {
     #[must_use]
     pub fn is_network(&self) -> bool {
         match self {
-            Self::Fetch { source, .. } => is_network(source),
+            Self::Fetch { source, .. } => source.is_network(),
             Self::Broken { .. } => true,
             Self::Shared(inner) => inner.is_network(),
             _ => false,
@@ -199,16 +200,4 @@ pub(super) fn io_error(
 ) -> impl FnOnce(std::io::Error) -> ImageError + use<> {
     let path = path.to_owned();
     move |source| ImageError::Io { attempt, path, source }
-}
-
-fn is_network(error: &OciDistributionError) -> bool {
-    const TOO_MANY_REQUESTS: u16 = 429;
-    match error {
-        OciDistributionError::RequestError(error) => !error.is_builder() && !error.is_redirect(),
-        OciDistributionError::ServerError { code, .. } => {
-            *code >= 500 || *code == TOO_MANY_REQUESTS
-        }
-        OciDistributionError::IoError(_) => true,
-        _ => false,
-    }
 }

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 
 mod access;
+mod answer;
 mod download;
 mod entry;
 mod error;

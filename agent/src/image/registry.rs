@@ -15,22 +15,20 @@ use limpet_oci::manifest::{
     DOCKER_INDEX, DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST,
 };
 use limpet_oci::{Digest, Reference};
-use oci_client::errors::{OciDistributionError, OciEnvelope, OciErrorCode};
 use reqwest::header::{ACCEPT, RANGE};
 use reqwest::{Response, StatusCode};
 use ring::rand::SecureRandom as _;
 
 use super::access::{Login, Pass};
+use super::answer::{Meaning, RequestError, good};
 use super::transport::{Transport, bounded};
 use super::{ControllerRegistry, ImageError, Registries};
 
 /// Tries of one request; the loop asks again later by its own back-off.
 pub(super) const TRIES: u32 = 4;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// What is read of an error's body: it is shown to people.
-const MAX_ERROR_BYTES: u64 = 8 * 1024;
-/// What is shown of an error that is no registry's.
-const SHOWN_ERROR_BYTES: usize = 300;
+/// Where the images of `docker.io` are really had.
+const DOCKER_HUB: &str = "index.docker.io";
 
 /// A repository of a registry.
 pub(super) struct Registry {
@@ -66,8 +64,8 @@ impl Registry {
     ) -> Result<Self, ImageError> {
         let name = format!("{} (the controller)", controller.address);
         let login = Login { user: controller.node.clone(), password: controller.secret.clone() };
-        let image = spell(controller.address.clone(), reference);
-        let registry = Self::new(Transport::plain()?, &image, written, name);
+        let named = (controller.address.as_str(), reference);
+        let registry = Self::new(Transport::plain()?, named, written, name);
         Ok(Self { login: Some(login), pass: Mutex::new(Pass::Login), ..registry })
     }
 
@@ -78,20 +76,21 @@ impl Registry {
         written: &str,
     ) -> Result<Self, ImageError> {
         let host = reference.registry();
-        let image = spell(host.to_owned(), reference);
         let transport = Transport::to(host, registries)?;
-        Ok(Self::new(transport, &image, written, host.to_owned()))
+        let named = (if host == "docker.io" { DOCKER_HUB } else { host }, reference);
+        Ok(Self::new(transport, named, written, host.to_owned()))
     }
 
     fn new(
         transport: Transport,
-        image: &oci_client::Reference,
+        (host, reference): (&str, &Reference),
         written: &str,
         name: String,
     ) -> Self {
-        let (host, repository) = (image.resolve_registry(), image.repository().to_owned());
+        let repository = reference.repository().to_owned();
         let base = format!("{}://{host}/v2/{repository}", transport.scheme);
-        let wanted = image.digest().or(image.tag()).unwrap_or("latest").to_owned();
+        let digest = reference.digest().map(|digest| digest.to_string());
+        let wanted = digest.unwrap_or_else(|| reference.tag().unwrap_or("latest").to_owned());
         let pass = Mutex::new(Pass::None);
         let written = written.to_owned();
         Self { transport, base, repository, wanted, login: None, pass, written, name }
@@ -105,7 +104,7 @@ impl Registry {
         let ask = async || {
             let accept = [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST].join(", ");
             let response = self.get(&path, Some(accept), 0).await?;
-            bounded(response, MAX_MANIFEST_BYTES).await
+            Ok(bounded(response, MAX_MANIFEST_BYTES).await?)
         };
         let bytes = retry(|| async { ask().await.map_err(|it| self.failure(&what, it)) }).await?;
         if bytes.over {
@@ -139,7 +138,7 @@ impl Registry {
         path: &str,
         accept: Option<String>,
         offset: u64,
-    ) -> Result<Response, OciDistributionError> {
+    ) -> Result<Response, RequestError> {
         let url = format!("{}/{path}", self.base);
         let send = async |pass: &Pass| {
             let mut request = pass.show(self.transport.http.get(&url), self.login.as_ref());
@@ -169,64 +168,15 @@ impl Registry {
         ImageError::WrongDigest { expected, actual, registry: self.name.clone() }
     }
 
-    fn failure(&self, what: &str, source: OciDistributionError) -> ImageError {
+    fn failure(&self, what: &str, source: RequestError) -> ImageError {
         let (image, registry) = (self.written.clone(), self.name.clone());
-        match answer(&source) {
-            Answer::NotFound => ImageError::NotFound { image, registry },
-            Answer::Denied => ImageError::Denied { image, registry },
-            Answer::Other => {
+        match source.meaning() {
+            Meaning::NotFound => ImageError::NotFound { image, registry },
+            Meaning::Denied => ImageError::Denied { image, registry },
+            Meaning::Other => {
                 ImageError::Fetch { what: what.to_owned(), registry, source: Box::new(source) }
             }
         }
-    }
-}
-
-/// An answer that is none is an error, with what the registry says about it.
-async fn good(response: Response) -> Result<Response, OciDistributionError> {
-    let (status, url) = (response.status(), response.url().to_string());
-    if status.is_success() {
-        return Ok(response);
-    }
-    if status == StatusCode::UNAUTHORIZED {
-        return Err(OciDistributionError::UnauthorizedError { url });
-    }
-    let body = bounded(response, MAX_ERROR_BYTES).await?.read;
-    if status.is_client_error()
-        && let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(&body)
-    {
-        return Err(OciDistributionError::RegistryError { envelope, url });
-    }
-    let shown = body.get(..SHOWN_ERROR_BYTES).unwrap_or(&body);
-    let message = String::from_utf8_lossy(shown).into_owned();
-    Err(OciDistributionError::ServerError { code: status.as_u16(), url, message })
-}
-
-enum Answer {
-    NotFound,
-    Denied,
-    Other,
-}
-
-fn answer(error: &OciDistributionError) -> Answer {
-    match error {
-        OciDistributionError::ServerError { code: 404, .. } => Answer::NotFound,
-        OciDistributionError::ServerError { code: 401 | 403, .. }
-        | OciDistributionError::UnauthorizedError { .. }
-        | OciDistributionError::AuthenticationFailure(_) => Answer::Denied,
-        OciDistributionError::RegistryError { envelope, .. } => {
-            match envelope.errors.first().map(|error| &error.code) {
-                Some(
-                    OciErrorCode::ManifestUnknown
-                    | OciErrorCode::NameUnknown
-                    | OciErrorCode::NotFound
-                    | OciErrorCode::BlobUnknown
-                    | OciErrorCode::ManifestBlobUnknown,
-                ) => Answer::NotFound,
-                Some(OciErrorCode::Unauthorized | OciErrorCode::Denied) => Answer::Denied,
-                _ => Answer::Other,
-            }
-        }
-        _ => Answer::Other,
     }
 }
 
@@ -256,17 +206,4 @@ pub(super) async fn pause(tried: u32) {
     }
     let half = FIRST_PAUSE * 2_u32.saturating_pow(tried.saturating_sub(1)) / 2;
     tokio::time::sleep(half + half * u32::from(chance[0]) / u32::from(u8::MAX)).await;
-}
-
-fn spell(host: String, reference: &Reference) -> oci_client::Reference {
-    let repository = reference.repository().to_owned();
-    match (reference.tag(), reference.digest()) {
-        (_, Some(digest)) => {
-            oci_client::Reference::with_digest(host, repository, digest.to_string())
-        }
-        (tag, None) => {
-            let tag = tag.unwrap_or("latest").to_owned();
-            oci_client::Reference::with_tag(host, repository, tag)
-        }
-    }
 }

@@ -58,10 +58,7 @@ pub(super) struct Body {
 }
 
 /// Reads a body up to a limit.
-pub(super) async fn bounded(
-    mut response: Response,
-    limit: u64,
-) -> Result<Body, oci_client::errors::OciDistributionError> {
+pub(super) async fn bounded(mut response: Response, limit: u64) -> Result<Body, reqwest::Error> {
     let mut read = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         read.extend_from_slice(&chunk);
