@@ -47,7 +47,7 @@ impl Running {
         body: Option<serde_json::Value>,
     ) -> serde_json::Value {
         let url = format!("http://{}{path}", self.ready.api);
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let http = crate::world::http_client();
         let request = http.request(method, url).bearer_auth(&self.ready.admin_token);
         let request = match body {
             Some(body) => request.json(&body),

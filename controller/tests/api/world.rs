@@ -71,6 +71,14 @@ async fn fill(store: &Store) {
     put(store, Key::Node("n1".parse().unwrap()), codec::encode(&record).unwrap()).await;
 }
 
+/// A client that asks nobody else. In a build of the whole workspace reqwest can do TLS, and then wants to
+/// know with which library.
+pub(crate) fn http_client() -> reqwest::Client {
+    // An error says that another test has set it: as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 impl World {
     pub(crate) async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -89,7 +97,7 @@ impl World {
         Self {
             store,
             address,
-            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            http: http_client(),
             view,
             requests,
             shutdown,
