@@ -1,6 +1,11 @@
 //! What both systems are asked to do.
 
+use std::time::Duration;
+
 use crate::measure::Memory;
+
+/// How long a container runs before it is killed.
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 
 /// A system that runs containers of the image `limpet-demo` on one node.
 pub(crate) trait Contender {

@@ -6,7 +6,7 @@ use limpet_tests::fleet::Fleet;
 use limpet_tests::process::{program, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::contender::Contender;
+use crate::contender::{Contender, SETTLE};
 use crate::measure::{self, Memory, memory, monotonic_ns, ms_between, stamps, usage};
 use crate::table::Row;
 
@@ -180,8 +180,7 @@ impl Contender for Limpet {
 
     fn kill_and_replace(&mut self) -> f64 {
         self.up(1);
-        // A restart without delay follows only a healthy run.
-        std::thread::sleep(Duration::from_secs(11));
+        std::thread::sleep(SETTLE);
         let pid = *self.fleet.node_mut(NODE).container_pids().first().expect("a container runs");
         let begin = monotonic_ns();
         kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL).unwrap();

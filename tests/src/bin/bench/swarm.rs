@@ -6,13 +6,12 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use limpet_tests::process::{Running, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::contender::Contender;
+use crate::contender::{Contender, SETTLE};
 use crate::measure::{Memory, descendants, memory, monotonic_ns, ms_between, output, stamps};
 
 pub(crate) struct Swarm {
@@ -131,7 +130,7 @@ impl Contender for Swarm {
 
     fn kill_and_replace(&mut self) -> f64 {
         self.up(1);
-        std::thread::sleep(Duration::from_secs(11));
+        std::thread::sleep(SETTLE);
         let id = self.containers().remove(0);
         let pid: i32 = output(self.docker().args(["inspect", "-f", "{{.State.Pid}}", &id]))
             .trim()
