@@ -31,7 +31,14 @@ impl Wire {
         let host = format!("198.18.{number}.1");
         ip(&format!("netns add {name}"));
         let wire = Self { namespace: name.to_owned(), device, host };
+        // Nobody speaks IPv6 here; its solicitations would be counted as the node's.
+        let quiet = "sysctl -qw net.ipv6.conf.default.disable_ipv6=1";
+        let inside = format!("nsenter --net=/run/netns/{name} {quiet}");
+        drop(Command::new("sh").args(["-c", &inside]).output());
         ip(&format!("link add {} type veth peer name {peer} netns {name}", wire.device));
+        let switch = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", wire.device);
+        // A kernel without IPv6 has no such switch, and needs none.
+        drop(fs::write(switch, "1"));
         ip(&format!("addr add {}/30 dev {}", wire.host, wire.device));
         ip(&format!("link set {} up", wire.device));
         ip(&format!("-n {name} addr add 198.18.{number}.2/30 dev {peer}"));

@@ -1,6 +1,6 @@
 //! Measures Limpet on this machine, beside Docker Swarm in the same run where it is installed.
 //!
-//! In: `--quick`. Out: a table on standard output and, without `--quick`, `docs/benchmarks.md`.
+//! In: `--quick`, or `--idle` for what idleness costs alone. Out: a table on standard output and, without either, `docs/benchmarks.md`.
 //! How each figure is taken stands in the table's notes; nothing here decides pass or fail.
 #![allow(
     clippy::unwrap_used,
@@ -40,6 +40,11 @@ fn main() {
     };
     let mut table = Table::new();
     let mut limpet = limpet::Limpet::start();
+    if std::env::args().any(|argument| argument == "--idle") {
+        table.rows.extend(limpet.idle(effort.idle_seconds));
+        println!("{}", table.text());
+        return;
+    }
     let mut swarm = swarm::Swarm::start();
     // The two take turns, so that what else the machine does falls on both.
     for replicas in [1, 10, 50] {
