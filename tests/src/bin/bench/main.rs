@@ -36,7 +36,7 @@ fn main() {
     let effort = if quick {
         Effort { rounds: 3, idle_seconds: 15 }
     } else {
-        Effort { rounds: 11, idle_seconds: 120 }
+        Effort { rounds: 11, idle_seconds: 150 }
     };
     let mut table = Table::new();
     let mut limpet = limpet::Limpet::start();

@@ -81,8 +81,8 @@ impl Table {
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let date = crate::measure::output(std::process::Command::new("date").arg("+%Y-%m-%d"));
         format!(
-            "# Benchmarks\n\nWritten by `tests/bench` on {date}\
-             ({cpus} CPUs, x86-64, Linux {kernel}, cgroup v1, other load possible). Limpet and Docker Swarm took turns in one run, on the same machine, \
+            "# Benchmarks\n\nWritten by `tests/bench` on {date} \
+             ({cpus} CPUs, {arch}, Linux {kernel}, cgroup v1, other load possible). Limpet and Docker Swarm took turns in one run, on the same machine, \
              with the same image already on the node and host networking. {rounds} rounds each.\n\n{table}\n## How each figure is taken\n\n\
              - **deploy → running**: from just before the deploy command is executed (`limpet apply`, `docker service create --detach`) to the first instruction of \
              the last container, which prints CLOCK_MONOTONIC.\n\
@@ -90,6 +90,7 @@ impl Table {
              - **node memory**: `/proc/PID/smaps_rollup` over agent and keeper; for Swarm over dockerd, containerd and all shims (its manager is the same dockerd).\n\
              - **idle**: {idle} s with one node and 10 containers. Wire bytes are both directions of the node's own network device, Ethernet headers included. \
              Written bytes are what the kernel counts for the block device (`/proc/PID/io`).\n",
+            arch = std::env::consts::ARCH,
             rounds = effort.rounds,
             idle = effort.idle_seconds,
             table = self.text(),
