@@ -448,19 +448,19 @@ impl Drop for Node {
                 let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
             }
         }
-        // Nobody may be left in a cgroup before it can go.
-        for _ in 0..500 {
-            let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-            let mut left = 0;
-            for hierarchy in hierarchies {
-                left += remove_cgroups(&hierarchy.path().join(&self.cgroup[1..]));
-            }
-            left += remove_cgroups(&Path::new("/sys/fs/cgroup").join(&self.cgroup[1..]));
-            if left == 0 {
-                break;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
+        remove_cgroup_everywhere(&self.cgroup[1..]);
+    }
+}
+
+/// Removes a cgroup from every hierarchy, waiting for the last processes in it to be gone.
+pub fn remove_cgroup_everywhere(name: &str) {
+    for _ in 0..500 {
+        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
+        let below: usize = hierarchies.map(|it| remove_cgroups(&it.path().join(name))).sum();
+        if below + remove_cgroups(&Path::new("/sys/fs/cgroup").join(name)) == 0 {
+            break;
         }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 

@@ -7,12 +7,16 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use limpet_tests::fleet::remove_cgroup_everywhere;
 use limpet_tests::process::{Running, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::contender::{Contender, SETTLE};
 use crate::measure::{Memory, descendants, memory, monotonic_ns, ms_between, output, stamps};
+
+/// Under which its containers are.
+const CGROUP: &str = "limpet-bench-swarm";
 
 pub(crate) struct Swarm {
     daemon: Running,
@@ -35,7 +39,7 @@ impl Swarm {
         let folder = tempfile::Builder::new().prefix("limpet-bench-swarm").tempdir().unwrap();
         let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let daemon = format!(
-            "ip link set lo up && exec dockerd --data-root {} --exec-root {} -p {} -H unix://{} --iptables=false --bridge=none --cgroup-parent /limpet-bench-swarm",
+            "ip link set lo up && exec dockerd --data-root {} --exec-root {} -p {} -H unix://{} --iptables=false --bridge=none --cgroup-parent /{CGROUP}",
             at("data"),
             at("exec"),
             at("pid"),
@@ -181,6 +185,7 @@ impl Drop for Swarm {
     fn drop(&mut self) {
         drop(self.docker().args(["swarm", "leave", "--force"]).output());
         self.daemon.stop();
+        remove_cgroup_everywhere(CGROUP);
         for mount in fs::read_to_string("/proc/mounts").unwrap_or_default().lines().rev() {
             let target = mount.split(' ').nth(1).unwrap_or_default();
             if target.starts_with(&*self.folder.path().to_string_lossy()) {
