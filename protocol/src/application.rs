@@ -8,6 +8,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use crate::assignment::UpdateOrder;
 use crate::id::{ApplicationName, ServiceName};
 use crate::spec::Spec;
 
@@ -33,6 +34,85 @@ pub struct Service {
     /// Labels of the service (`deploy.labels`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
+    /// How it comes from one spec to the next (`deploy.update_config`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub update: UpdatePolicy,
+    /// How it goes back (`deploy.rollback_config`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rollback: UpdatePolicy,
+    /// The greater is placed first and, where there is no room, in the place of the smaller
+    /// (`deploy.x-priority`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub priority: i32,
+    /// Nothing of it runs until it is started again (`limpet stop`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub stopped: bool,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Service {
+    /// A service with the defaults of everything that it need not say.
+    #[must_use]
+    pub fn new(spec: Spec, mode: Mode) -> Self {
+        Self {
+            spec,
+            mode,
+            placement: Placement::default(),
+            labels: BTreeMap::new(),
+            update: UpdatePolicy::default(),
+            rollback: UpdatePolicy::default(),
+            priority: 0,
+            stopped: false,
+        }
+    }
+}
+
+/// How instances are brought to another spec (`update_config`, `rollback_config`). Meanings and
+/// defaults are those of SwarmKit (`api/types.proto`, `UpdateConfig`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct UpdatePolicy {
+    /// How many at a time; 0 is all at once.
+    pub parallelism: u32,
+    /// Between one group and the next, in milliseconds.
+    pub delay_ms: u64,
+    /// What happens when too many have failed.
+    pub failure_action: FailureAction,
+    /// How long an instance is watched for a failure after it was updated, in milliseconds.
+    pub monitor_ms: u64,
+    /// Failures that are borne, in millionths of the instances.
+    pub max_failure_ppm: u32,
+    /// Which goes first.
+    pub order: UpdateOrder,
+}
+
+impl Default for UpdatePolicy {
+    fn default() -> Self {
+        Self {
+            parallelism: 1,
+            delay_ms: 0,
+            failure_action: FailureAction::default(),
+            monitor_ms: 5_000,
+            max_failure_ppm: 0,
+            order: UpdateOrder::default(),
+        }
+    }
+}
+
+/// What happens when too many instances fail to come to a new spec.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureAction {
+    /// The update stops where it is.
+    #[default]
+    Pause,
+    /// It goes on.
+    Continue,
+    /// It goes back. Of a rollback itself the same as [`FailureAction::Pause`].
+    Rollback,
 }
 
 /// How many instances a service has.
@@ -46,6 +126,50 @@ pub enum Mode {
     },
     /// One on each node that matches.
     Global,
+    /// A number of runs that end, each in a slot of its own.
+    ReplicatedJob {
+        /// How many have to complete.
+        completions: u32,
+        /// How many run at a time.
+        parallelism: u32,
+    },
+    /// One run on each node that matches.
+    GlobalJob,
+}
+
+impl Mode {
+    /// As `deploy.mode` spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Replicated { .. } => "replicated",
+            Self::Global => "global",
+            Self::ReplicatedJob { .. } => "replicated-job",
+            Self::GlobalJob => "global-job",
+        }
+    }
+
+    /// Whether its instances run to an end.
+    #[must_use]
+    pub const fn is_job(self) -> bool {
+        matches!(self, Self::ReplicatedJob { .. } | Self::GlobalJob)
+    }
+
+    /// Whether there is one on each node.
+    #[must_use]
+    pub const fn is_global(self) -> bool {
+        matches!(self, Self::Global | Self::GlobalJob)
+    }
+
+    /// How many slots there are, where that is a number of its own.
+    #[must_use]
+    pub const fn slots(self) -> Option<u32> {
+        match self {
+            Self::Replicated { replicas } => Some(replicas),
+            Self::ReplicatedJob { completions, .. } => Some(completions),
+            Self::Global | Self::GlobalJob => None,
+        }
+    }
 }
 
 /// Where instances may run.

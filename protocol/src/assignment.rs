@@ -46,7 +46,60 @@ pub struct AssignedService {
     /// What each instance is; the spec itself is on its own topic.
     #[serde(rename = "h")]
     pub spec: SpecHash,
-    /// Which replicas run here.
+    /// Which replicas run here. While a service is updated it has one share for each of its specs.
     #[serde(rename = "l")]
     pub slots: Vec<Slot>,
+    /// Slots among them that have completed for good: they are not started again, not even after a
+    /// reboot.
+    #[serde(rename = "d", default, skip_serializing_if = "Vec::is_empty")]
+    pub done: Vec<Slot>,
+    /// Which goes first when a slot's container is replaced.
+    #[serde(rename = "o", default, skip_serializing_if = "UpdateOrder::is_default")]
+    pub order: UpdateOrder,
+    /// The spec that comes next: the node fetches its image now and says so in its report
+    /// ([`crate::report::Report::staged`]).
+    #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<SpecHash>,
+    /// Services of `depends_on` whose condition holds on other nodes.
+    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
+    pub met: Vec<ServiceName>,
+}
+
+impl AssignedService {
+    /// A share that says no more than what runs.
+    #[must_use]
+    pub const fn new(
+        application: ApplicationName,
+        service: ServiceName,
+        spec: SpecHash,
+        slots: Vec<Slot>,
+    ) -> Self {
+        Self {
+            application,
+            service,
+            spec,
+            slots,
+            done: Vec::new(),
+            order: UpdateOrder::StopFirst,
+            next: None,
+            met: Vec::new(),
+        }
+    }
+}
+
+/// Which goes first when a container is replaced by one of a new spec (`update_config.order`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UpdateOrder {
+    /// The old one ends before the new one is started.
+    #[default]
+    StopFirst,
+    /// The new one is ready before the old one is stopped.
+    StartFirst,
+}
+
+impl UpdateOrder {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }

@@ -197,12 +197,12 @@ mod tests {
         Assignment {
             node: "n1".parse().unwrap(),
             generation: Generation { epoch: 1, number: 2 },
-            services: vec![AssignedService {
-                application: "shop".parse().unwrap(),
-                service: "web".parse().unwrap(),
-                spec: SpecHash([9; 32]),
-                slots: vec![Slot(1), Slot(2)],
-            }],
+            services: vec![AssignedService::new(
+                "shop".parse().unwrap(),
+                "web".parse().unwrap(),
+                SpecHash([9; 32]),
+                vec![Slot(1), Slot(2)],
+            )],
         }
     }
 

@@ -225,21 +225,23 @@ impl FromStr for InstanceId {
     }
 }
 
-/// The SHA-256 of a spec's bytes: its name on the wire and in the ledger.
+macro_rules! digest {
+    ($(#[$doc:meta])* $name:ident) => {
+$(#[$doc])*
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SpecHash(pub [u8; 32]);
+pub struct $name(pub [u8; 32]);
 
-impl fmt::Display for SpecHash {
+impl fmt::Display for $name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
-impl fmt::Debug for SpecHash {
+impl fmt::Debug for $name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SpecHash({self})")
+        write!(f, "{}({self})", stringify!($name))
     }
 }
-impl FromStr for SpecHash {
+impl FromStr for $name {
     type Err = NameError;
     fn from_str(text: &str) -> Result<Self, NameError> {
         const SHAPE: NameError =
@@ -257,7 +259,7 @@ impl FromStr for SpecHash {
         Ok(Self(bytes))
     }
 }
-impl Serialize for SpecHash {
+impl Serialize for $name {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
             serializer.collect_str(self)
@@ -266,7 +268,7 @@ impl Serialize for SpecHash {
         }
     }
 }
-impl<'de> Deserialize<'de> for SpecHash {
+impl<'de> Deserialize<'de> for $name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         if deserializer.is_human_readable() {
             let text = String::<64>::deserialize(deserializer)?;
@@ -274,19 +276,31 @@ impl<'de> Deserialize<'de> for SpecHash {
         }
         struct Bytes;
         impl serde::de::Visitor<'_> for Bytes {
-            type Value = SpecHash;
+            type Value = $name;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("32 bytes")
             }
-            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<SpecHash, E> {
+            fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<$name, E> {
                 <[u8; 32]>::try_from(bytes)
-                    .map(SpecHash)
+                    .map($name)
                     .map_err(|_| E::invalid_length(bytes.len(), &self))
             }
         }
         deserializer.deserialize_bytes(Bytes)
     }
 }
+    };
+}
+
+digest!(
+    /// The SHA-256 of a spec's bytes: its name on the wire and in the ledger.
+    SpecHash
+);
+digest!(
+    /// Which content of a config or secret: of a config the SHA-256 of its bytes, of a secret an
+    /// HMAC-SHA256 of them under a key of the controller's, so that the id tells nothing of them.
+    ContentId
+);
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,9 @@ pub struct Report {
     /// Every instance that the node knows of.
     #[serde(rename = "i")]
     pub instances: Vec<InstanceStatus>,
+    /// Specs that come next ([`crate::assignment::AssignedService::next`]) and whose images are here.
+    #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
+    pub staged: Vec<SpecHash>,
 }
 
 /// How one instance fares.
@@ -51,6 +54,44 @@ pub struct InstanceStatus {
     /// may be wrong; it is for people, no decision uses it.
     #[serde(rename = "s")]
     pub since_ms: u64,
+    /// What its health check or live probe says; none where it has neither.
+    #[serde(rename = "e", default, skip_serializing_if = "Option::is_none")]
+    pub health: Option<Health>,
+    /// Whether it may get traffic; none is: as soon as it runs.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub ready: Option<bool>,
+}
+
+impl InstanceStatus {
+    /// Whether it may get traffic.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Running && self.ready.unwrap_or(true)
+    }
+}
+
+/// How healthy a running instance is, in the words of Docker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Health {
+    /// It has not been found healthy yet, and its start period or retries are not used up.
+    Starting,
+    /// The last check succeeded.
+    Healthy,
+    /// As many checks in a row failed as the retries allow.
+    Unhealthy,
+}
+
+impl Health {
+    /// As the lists and the API show it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Unhealthy => "unhealthy",
+        }
+    }
 }
 
 /// How a container ended.

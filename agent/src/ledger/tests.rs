@@ -4,7 +4,7 @@ use limpet_protocol::assignment::AssignedService;
 use limpet_protocol::codec;
 use limpet_protocol::id::Slot;
 use limpet_protocol::message::Signed;
-use limpet_protocol::spec::{ImageSource, PullPolicy};
+use limpet_protocol::spec::ImageSource;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tempfile::TempDir;
 
@@ -23,40 +23,21 @@ fn ledger() -> (TempDir, Ledger) {
 }
 
 fn kept(service: &str, tag: u64) -> KeptSpec {
-    let image = ImageSource {
-        reference: format!("{service}:{tag}"),
-        digest: None,
-        from_controller: false,
-        platform: None,
-        pull: PullPolicy::Missing,
-    };
-    let spec = Spec {
-        application: "shop".parse().unwrap(),
-        service: service.parse().unwrap(),
-        image,
-        process: Default::default(),
-        resources: Default::default(),
-        security: Default::default(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        network: Default::default(),
-        restart: Default::default(),
-        stop: Default::default(),
-        log: Default::default(),
-        depends_on: Vec::new(),
-        labels: Default::default(),
-    };
+    let image = ImageSource::new(format!("{service}:{tag}"));
+    let spec = Spec::new("shop".parse().unwrap(), service.parse().unwrap(), image);
     KeptSpec { bytes: codec::encode(&spec).unwrap().into(), spec: Arc::new(spec) }
 }
 
 /// Generation `number` runs `web` of that tag and a `db` that never changes.
 fn accepted(number: u64) -> Accepted {
     let specs = [kept("web", number), kept("db", 0)];
-    let services = specs.iter().map(|kept| AssignedService {
-        application: kept.spec.application.clone(),
-        service: kept.spec.service.clone(),
-        spec: spec_hash(&kept.bytes),
-        slots: vec![Slot(1)],
+    let services = specs.iter().map(|kept| {
+        AssignedService::new(
+            kept.spec.application.clone(),
+            kept.spec.service.clone(),
+            spec_hash(&kept.bytes),
+            vec![Slot(1)],
+        )
     });
     let assignment = Assignment {
         node: "n1".parse().unwrap(),

@@ -1,9 +1,7 @@
 //! Tables: what is wanted and observed → the exact list of actions and the phases; and the property
 //! that from any state the node gets to what is wanted and then does nothing.
 
-use limpet_protocol::spec::{
-    Dependency, DependencyCondition, PullPolicy, RestartCondition, RestartPolicy,
-};
+use limpet_protocol::spec::{Dependency, DependencyCondition, RestartCondition, RestartPolicy};
 use proptest::prelude::*;
 
 use super::*;
@@ -16,29 +14,8 @@ use crate::runtime::{
 const T0: u64 = 1_000_000;
 
 fn spec(service: &str, version: u8, change: impl FnOnce(&mut Spec)) -> WantedInstance {
-    let image = ImageSource {
-        reference: format!("{service}:{version}"),
-        digest: None,
-        from_controller: false,
-        platform: None,
-        pull: PullPolicy::Missing,
-    };
-    let mut spec = Spec {
-        application: "shop".parse().unwrap(),
-        service: service.parse().unwrap(),
-        image,
-        process: Default::default(),
-        resources: Default::default(),
-        security: Default::default(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        network: Default::default(),
-        restart: Default::default(),
-        stop: Default::default(),
-        log: Default::default(),
-        depends_on: Vec::new(),
-        labels: Default::default(),
-    };
+    let image = ImageSource::new(format!("{service}:{version}"));
+    let mut spec = Spec::new("shop".parse().unwrap(), service.parse().unwrap(), image);
     change(&mut spec);
     let mut hash = [version; 32];
     hash[..service.len()].copy_from_slice(service.as_bytes());

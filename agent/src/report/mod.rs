@@ -77,6 +77,7 @@ impl Reporter {
             sequence: self.sequence,
             observed: self.observed,
             instances: self.instances.values().cloned().collect(),
+            staged: Vec::new(),
         }
     }
 
@@ -100,6 +101,8 @@ fn told(status: Status, before: Option<&InstanceStatus>, wall_ms: u64) -> Instan
         phase: status.phase,
         reason: status.reason.map(bounded),
         last_exit: status.last_exit,
+        health: None,
+        ready: None,
     }
 }
 

@@ -103,28 +103,9 @@ impl Node {
 
     pub(crate) fn spec(script: &str) -> Spec {
         let command = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
-        Spec {
-            application: "test".parse().unwrap(),
-            service: "web".parse().unwrap(),
-            image: ImageSource {
-                reference: "busybox".to_owned(),
-                digest: None,
-                from_controller: false,
-                platform: None,
-                pull: PullPolicy::Missing,
-            },
-            process: Process { command: Some(command), ..Process::default() },
-            resources: Resources::default(),
-            security: Security::default(),
-            mounts: Vec::new(),
-            devices: Vec::new(),
-            network: Network::default(),
-            restart: RestartPolicy::default(),
-            stop: StopPolicy::default(),
-            log: LogPolicy::default(),
-            depends_on: Vec::new(),
-            labels: Default::default(),
-        }
+        let process = Process { command: Some(command), ..Process::default() };
+        let image = ImageSource::new("busybox");
+        Spec { process, ..Spec::new("test".parse().unwrap(), "web".parse().unwrap(), image) }
     }
 
     /// Asks for a container.

@@ -67,10 +67,8 @@ fn service(
 ) -> Service {
     refuse_nul(reader.node, &reader.path, reader.problems);
     let network = network::network(reader);
+    let image = image::image(reader);
     let spec = Spec {
-        application: application.clone(),
-        service: name.clone(),
-        image: image::image(reader),
         process: process::process(reader),
         resources: resources::resources(reader),
         security: security::security(reader),
@@ -82,6 +80,7 @@ fn service(
         log: restart::log(reader),
         depends_on: dependencies(tree, reader),
         labels: reader.labels("labels"),
+        ..Spec::new(application.clone(), name.clone(), image)
     };
     if codec::encode_within(&spec, MAX_SPEC_BYTES).is_err() {
         let message = format!("the service is larger than {MAX_SPEC_BYTES} bytes");
@@ -89,7 +88,8 @@ fn service(
     }
     let mode = deploy::mode(reader);
     let placement = deploy::placement(reader);
-    Service { spec, mode, placement, labels: reader.labels("deploy.labels") }
+    let labels = reader.labels("deploy.labels");
+    Service { placement, labels, ..Service::new(spec, mode) }
 }
 
 /// The kernel ends every text at a NUL: none of them can be passed on.

@@ -7,7 +7,7 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use limpet_oci::{ImageLayout, Reference};
-use limpet_protocol::application::{Application, Mode, Service};
+use limpet_protocol::application::{Application, Service};
 use limpet_protocol::codec;
 use limpet_protocol::id::{ApplicationName, ServiceName};
 use serde::Deserialize;
@@ -226,13 +226,11 @@ fn show_one(
 }
 
 fn unplanned(name: &ServiceName, service: &Service, known: Option<&ServiceView>) -> ServiceView {
-    let (mode, wanted) = match service.mode {
-        Mode::Replicated { replicas } => ("replicated", replicas),
-        Mode::Global => ("global", known.map_or(0, |known| known.wanted)),
-    };
+    let mode = service.mode;
+    let wanted = mode.slots().unwrap_or_else(|| known.map_or(0, |known| known.wanted));
     ServiceView {
         name: name.to_string(),
-        mode: mode.to_owned(),
+        mode: mode.as_str().to_owned(),
         image: service.spec.image.reference.clone(),
         wanted,
         running: 0,

@@ -271,6 +271,8 @@ impl Mind {
                     reason: None,
                     last_exit: None,
                     since_ms: 1,
+                    health: None,
+                    ready: None,
                 });
             }
         }
@@ -279,6 +281,7 @@ impl Mind {
             sequence: self.session * 1_000_000 + self.sequence,
             observed: Some(assignment.generation),
             instances,
+            staged: vec![],
         };
         let topic = Topic::Have(self.badge.node.clone()).to_string();
         let bytes = codec::encode(&report).unwrap();

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use limpet_protocol::application::{Application, Attribute, Constraint, Mode, Placement, Service};
+use limpet_protocol::application::{Application, Attribute, Constraint, Mode, Service};
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec;
@@ -137,12 +137,7 @@ fn service(application: &str, name: &str, replicas: u32) -> Service {
     let spec = serde_json::json!({
         "application": application, "service": name, "image": {"reference": "busybox:1"}
     });
-    Service {
-        spec: serde_json::from_value(spec).unwrap(),
-        mode: Mode::Replicated { replicas },
-        placement: Placement::default(),
-        labels: std::collections::BTreeMap::new(),
-    }
+    Service::new(serde_json::from_value(spec).unwrap(), Mode::Replicated { replicas })
 }
 
 fn shop(replicas: u32) -> Application {
@@ -407,7 +402,8 @@ async fn a_node_that_is_ahead_of_a_restored_store_is_overtaken() {
     let mut agent = rig.agent(&token, "pi").await;
     let generation = agent.holds(|_| true).await.generation;
     let observed = Some(Generation { number: generation.number + 100, ..generation });
-    let report = Report { boot: 1, sequence: u64::MAX, observed, instances: vec![] };
+    let report =
+        Report { boot: 1, sequence: u64::MAX, observed, instances: vec![], staged: vec![] };
     let topic = Topic::Have(agent.badge.node.clone());
     agent.publish(topic, codec::encode(&report).unwrap()).await;
     agent.holds(|a| a.generation.number == generation.number + 101).await;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use limpet_protocol::application::{Mode, Service};
+use limpet_protocol::application::Service;
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, NodeId, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
@@ -278,10 +278,8 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
         u32::try_from(rows.iter().filter(|row| row.counts == what).count()).unwrap_or(u32::MAX)
     };
     let (running, completed) = (count(Counts::Running), count(Counts::Completed));
-    let (mode, wanted) = match shown.service.mode {
-        Mode::Replicated { replicas } => ("replicated", replicas),
-        Mode::Global => ("global", u32::try_from(rows.len()).unwrap_or(u32::MAX)),
-    };
+    let mode = shown.service.mode;
+    let wanted = mode.slots().unwrap_or_else(|| u32::try_from(rows.len()).unwrap_or(u32::MAX));
     let nowhere = match shown.spec {
         Some(_) => sources.planner.why_nowhere(shown.key),
         None => Some("its specification is too large for a node: make it smaller".to_owned()),
@@ -291,7 +289,7 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
     reasons.extend(nowhere);
     ServiceView {
         name: shown.key.service.to_string(),
-        mode: mode.to_owned(),
+        mode: mode.as_str().to_owned(),
         image: shown.service.spec.image.reference.clone(),
         wanted,
         running,

@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use limpet_protocol::application::Mode;
 use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
 
@@ -225,16 +224,17 @@ impl Planner {
         }
         fitting.sort();
         let mut new = Placed { spec: Some(wanted.spec), needs: wanted.needs, on: BTreeMap::new() };
-        let most = match wanted.mode {
-            Mode::Replicated { replicas } => usize::try_from(replicas).unwrap_or(usize::MAX),
-            Mode::Global => usize::MAX,
-        };
+        let most = wanted
+            .mode
+            .slots()
+            .map_or(usize::MAX, |slots| usize::try_from(slots).unwrap_or(usize::MAX));
         let (mut kept, mut taken) = (0, BTreeSet::new());
         for (_, slot, id) in fitting {
             // One slot on two nodes can only come from a damaged store: the first keeps it.
-            let fresh = match wanted.mode {
-                Mode::Replicated { .. } => kept < most && taken.insert(slot),
-                Mode::Global => slot == Slot(1),
+            let fresh = if wanted.mode.is_global() {
+                slot == Slot(1)
+            } else {
+                kept < most && taken.insert(slot)
             };
             if fresh {
                 kept += 1;
@@ -252,12 +252,12 @@ impl Planner {
         let mut placed = self.lift(key);
         placed.spec = Some(wanted.spec);
         placed.needs = wanted.needs;
-        let unplaced = match wanted.mode {
-            Mode::Replicated { replicas } => self.fill_replicas(&wanted, replicas, &mut placed),
-            Mode::Global => self.fill_nodes(&wanted, &mut placed),
+        let unplaced = match wanted.mode.slots() {
+            Some(replicas) => self.fill_replicas(&wanted, replicas, &mut placed),
+            None => self.fill_nodes(&wanted, &mut placed),
         };
         self.put(key, placed);
-        if !unplaced.is_empty() || wanted.mode == Mode::Global {
+        if !unplaced.is_empty() || wanted.mode.is_global() {
             self.open.insert(key.clone());
         }
         if !unplaced.is_empty() {
@@ -399,12 +399,12 @@ impl Planner {
         let Some(seat) = self.seats.get(id) else { return vec![] };
         let share = |key: &ServiceKey| {
             let placed = self.placed.get(key)?;
-            Some(AssignedService {
-                application: key.application.clone(),
-                service: key.service.clone(),
-                spec: placed.spec?,
-                slots: placed.on.get(id)?.iter().copied().collect(),
-            })
+            Some(AssignedService::new(
+                key.application.clone(),
+                key.service.clone(),
+                placed.spec?,
+                placed.on.get(id)?.iter().copied().collect(),
+            ))
         };
         seat.services.iter().filter_map(share).collect()
     }
@@ -448,7 +448,7 @@ impl Planner {
     #[must_use]
     pub fn why_nowhere(&self, key: &ServiceKey) -> Option<String> {
         let wanted = self.wanted.get(key)?;
-        let nowhere = wanted.mode == Mode::Global
+        let nowhere = wanted.mode.is_global()
             && !self.placed.contains_key(key)
             && !self.unplaced.contains_key(key);
         nowhere.then(|| self.why(wanted, &Placed::default()))

@@ -495,7 +495,7 @@ impl Told {
         let open = planner.unplaced(key);
         assert!(open.iter().all(|u| !u.reason.is_empty()));
         match wanted.mode {
-            Mode::Replicated { replicas } => {
+            Mode::Replicated { replicas } | Mode::ReplicatedJob { completions: replicas, .. } => {
                 let slots: BTreeSet<Slot> = places.iter().map(|(_, slot)| *slot).collect();
                 assert_eq!(slots.len(), places.len(), "a slot twice");
                 let nowhere = open.iter().filter(|u| !slots.contains(&u.slot)).count();
@@ -506,7 +506,7 @@ impl Told {
                     assert_eq!(lost, explained, "{key}.{slot} on {id}");
                 }
             }
-            Mode::Global => {
+            Mode::Global | Mode::GlobalJob => {
                 for (id, node) in &self.nodes {
                     let there = places.iter().any(|(other, _)| *other == id);
                     let matches = filter::lasting_misfit(wanted, id, node).is_none();

@@ -16,7 +16,7 @@ use limpet_protocol::message::{
 };
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, Report};
-use limpet_protocol::spec::{ImageSource, PullPolicy, Spec};
+use limpet_protocol::spec::{ImageSource, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -36,28 +36,7 @@ fn facts() -> NodeFacts {
 }
 
 fn spec() -> Spec {
-    Spec {
-        application: "shop".parse().unwrap(),
-        service: "web".parse().unwrap(),
-        image: ImageSource {
-            reference: "busybox:1".into(),
-            digest: None,
-            from_controller: false,
-            platform: None,
-            pull: PullPolicy::Missing,
-        },
-        process: Default::default(),
-        resources: Default::default(),
-        security: Default::default(),
-        mounts: vec![],
-        devices: vec![],
-        network: Default::default(),
-        restart: Default::default(),
-        stop: Default::default(),
-        log: Default::default(),
-        depends_on: vec![],
-        labels: Default::default(),
-    }
+    Spec::new("shop".parse().unwrap(), "web".parse().unwrap(), ImageSource::new("busybox:1"))
 }
 
 fn status() -> InstanceStatus {
@@ -69,6 +48,8 @@ fn status() -> InstanceStatus {
         reason: None,
         last_exit: Some(Exit { code: Some(137), out_of_memory: true }),
         since_ms: 1_700_000_000_000,
+        health: None,
+        ready: None,
     }
 }
 
@@ -89,24 +70,38 @@ fn line<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
 
 fn all_messages() -> String {
     let mut out = String::new();
+    state(&mut out);
+    enrolment(&mut out);
+    calls(&mut out);
+    out
+}
+
+/// What is wanted and what is.
+fn state(out: &mut String) {
     let generation = Generation { epoch: 1, number: 7 };
-    let service = AssignedService {
-        application: "shop".parse().unwrap(),
-        service: "web".parse().unwrap(),
-        spec: SpecHash([9; 32]),
-        slots: vec![Slot(1), Slot(2)],
-    };
+    let service = AssignedService::new(
+        "shop".parse().unwrap(),
+        "web".parse().unwrap(),
+        SpecHash([9; 32]),
+        vec![Slot(1), Slot(2)],
+    );
     line(
-        &mut out,
+        out,
         "assignment",
         &Assignment { node: "n1".parse().unwrap(), generation, services: vec![service] },
     );
-    line(&mut out, "signed", &Signed { payload: vec![1, 2, 3], signature: vec![4; 64] });
-    line(&mut out, "spec", &spec());
+    line(out, "signed", &Signed { payload: vec![1, 2, 3], signature: vec![4; 64] });
+    line(out, "spec", &spec());
     line(
-        &mut out,
+        out,
         "report",
-        &Report { boot: 3, sequence: 4, observed: Some(generation), instances: vec![status()] },
+        &Report {
+            boot: 3,
+            sequence: 4,
+            observed: Some(generation),
+            instances: vec![status()],
+            staged: vec![],
+        },
     );
     let event = Event {
         sequence: 1,
@@ -115,22 +110,26 @@ fn all_messages() -> String {
         instance: Some("shop.web.1".parse().unwrap()),
         message: "started".into(),
     };
-    line(&mut out, "events", &EventBatch { boot: 3, events: vec![event] });
-    line(&mut out, "cursor", &Cursor { boot: 3, sequence: 1 });
+    line(out, "events", &EventBatch { boot: 3, events: vec![event] });
+    line(out, "cursor", &Cursor { boot: 3, sequence: 1 });
     line(
-        &mut out,
+        out,
         "controller-presence",
         &ControllerPresence { online: true, epoch: 1, key: vec![5; 32] },
     );
     line(
-        &mut out,
+        out,
         "node-presence",
         &NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()) },
     );
-    line(&mut out, "node-will", &NodePresence { online: false, boot: 3, session: 1, facts: None });
+    line(out, "node-will", &NodePresence { online: false, boot: 3, session: 1, facts: None });
+}
+
+/// How a node joins, and asks.
+fn enrolment(out: &mut String) {
     let request =
         JoinRequest { wanted: "pump-7".parse().unwrap(), facts: facts(), proof: vec![6; 32] };
-    line(&mut out, "join-request", &request);
+    line(out, "join-request", &request);
     let accepted = JoinReply::Accepted {
         node: "pump-7".parse().unwrap(),
         secret: "ab".repeat(32),
@@ -138,25 +137,28 @@ fn all_messages() -> String {
         image_port: 7600,
         image_host: None,
     };
-    line(&mut out, "join-accepted", &accepted);
-    line(&mut out, "join-refused", &JoinReply::Refused { reason: "no".into() });
-    line(&mut out, "ask", &Ask { want: true, specs: vec![SpecHash([9; 32])] });
+    line(out, "join-accepted", &accepted);
+    line(out, "join-refused", &JoinReply::Refused { reason: "no".into() });
+    line(out, "ask", &Ask { want: true, specs: vec![SpecHash([9; 32])] });
+}
+
+/// How a person looks in.
+fn calls(out: &mut String) {
     let logs = CallIn::Logs {
         instance: "shop.web.1".parse().unwrap(),
         tail: Some(10),
         follow: true,
         credit: 16,
     };
-    line(&mut out, "call-logs", &logs);
-    line(&mut out, "call-credit", &CallIn::Credit { chunks: 4 });
-    line(&mut out, "call-cancel", &CallIn::Cancel);
+    line(out, "call-logs", &logs);
+    line(out, "call-credit", &CallIn::Credit { chunks: 4 });
+    line(out, "call-cancel", &CallIn::Cancel);
     line(
-        &mut out,
+        out,
         "call-chunk",
         &CallOut::Chunk { sequence: 0, stream: Stream::Stdout, data: b"hi\n".to_vec() },
     );
-    line(&mut out, "call-end", &CallOut::End { error: None });
-    out
+    line(out, "call-end", &CallOut::End { error: None });
 }
 
 #[test]

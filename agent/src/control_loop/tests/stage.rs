@@ -15,7 +15,7 @@ use limpet_protocol::id::{NodeId, Slot, SpecHash};
 use limpet_protocol::message::{Ask, JoinReply, NodePresence, Signed};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, Report};
-use limpet_protocol::spec::{ImageSource, PullPolicy, Spec};
+use limpet_protocol::spec::{ImageSource, Spec};
 use limpet_protocol::topic::{Topic, controller_call_filter, controller_filters};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use rumqttc::v5::mqttbytes::QoS;
@@ -295,7 +295,7 @@ fn signed(key: &Ed25519KeyPair, number: u64, specs: &[(SpecHash, Vec<u8>)]) -> V
     let services = specs.iter().map(|(hash, bytes)| {
         let spec: Spec = codec::decode(bytes).unwrap();
         let (application, service) = (spec.application, spec.service);
-        AssignedService { application, service, spec: *hash, slots: vec![Slot(1)] }
+        AssignedService::new(application, service, *hash, vec![Slot(1)])
     });
     let generation = Generation { epoch: 1, number };
     let assignment = Assignment { node: node(), generation, services: services.collect() };
@@ -311,29 +311,8 @@ pub(super) fn spec(service: &str, version: u32) -> (SpecHash, Vec<u8>) {
 
 /// The same, changed.
 pub(super) fn spec_with(service: &str, change: impl FnOnce(&mut Spec)) -> (SpecHash, Vec<u8>) {
-    let image = ImageSource {
-        reference: format!("{service}:1"),
-        digest: None,
-        from_controller: false,
-        platform: None,
-        pull: PullPolicy::Missing,
-    };
-    let mut spec = Spec {
-        application: "shop".parse().unwrap(),
-        service: service.parse().unwrap(),
-        image,
-        process: Default::default(),
-        resources: Default::default(),
-        security: Default::default(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        network: Default::default(),
-        restart: Default::default(),
-        stop: Default::default(),
-        log: Default::default(),
-        depends_on: Vec::new(),
-        labels: Default::default(),
-    };
+    let image = ImageSource::new(format!("{service}:1"));
+    let mut spec = Spec::new("shop".parse().unwrap(), service.parse().unwrap(), image);
     change(&mut spec);
     let bytes = codec::encode(&spec).unwrap();
     (spec_hash(&bytes), bytes)

@@ -27,28 +27,7 @@ fn facts() -> NodeFacts {
 }
 
 fn spec() -> Spec {
-    Spec {
-        application: "shop".parse().unwrap(),
-        service: "web".parse().unwrap(),
-        image: ImageSource {
-            reference: "web".to_owned(),
-            digest: None,
-            from_controller: false,
-            platform: None,
-            pull: PullPolicy::Missing,
-        },
-        process: Process::default(),
-        resources: Resources::default(),
-        security: Security::default(),
-        mounts: Vec::new(),
-        devices: Vec::new(),
-        network: Network::default(),
-        restart: RestartPolicy::default(),
-        stop: StopPolicy::default(),
-        log: LogPolicy::default(),
-        depends_on: Vec::new(),
-        labels: Default::default(),
-    }
+    Spec::new("shop".parse().unwrap(), "web".parse().unwrap(), ImageSource::new("web"))
 }
 
 fn planned(spec: Spec, image: Value) -> Result<(Plan, Value), Unsupported> {
