@@ -60,6 +60,14 @@ pub struct InstanceStatus {
     /// Whether it may get traffic; none is: as soon as it runs.
     #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
     pub ready: Option<bool>,
+    /// How many tries of this spec in this slot went wrong: ended against the restart policy's idea
+    /// of success, could not be made, or were replaced because they were unhealthy.
+    #[serde(rename = "f", default, skip_serializing_if = "is_zero")]
+    pub failures: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl InstanceStatus {

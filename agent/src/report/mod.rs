@@ -103,6 +103,7 @@ fn told(status: Status, before: Option<&InstanceStatus>, wall_ms: u64) -> Instan
         last_exit: status.last_exit,
         health: None,
         ready: None,
+        failures: 0,
     }
 }
 

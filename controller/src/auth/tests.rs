@@ -81,6 +81,7 @@ async fn a_node_has_its_own_secret() {
         labels: std::collections::BTreeMap::new(),
         facts,
         joined_ms: 1,
+        availability: Default::default(),
     };
     put(&store, Key::Node(node.clone()), codec::encode(&record).unwrap()).await;
     assert!(verify_node(&store, &node, "secret").is_ok());

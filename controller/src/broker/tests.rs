@@ -45,6 +45,7 @@ async fn rig() -> Rig {
             labels: std::collections::BTreeMap::new(),
             facts: facts(name),
             joined_ms: 0,
+            availability: Default::default(),
         };
         let key = Key::Node(name.parse().unwrap());
         ops.push(Op::Put(key, codec::encode(&record).unwrap()));

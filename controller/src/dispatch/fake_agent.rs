@@ -273,6 +273,7 @@ impl Mind {
                     since_ms: 1,
                     health: None,
                     ready: None,
+                    failures: 0,
                 });
             }
         }

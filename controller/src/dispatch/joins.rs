@@ -84,6 +84,7 @@ impl Joins {
                 labels: std::collections::BTreeMap::new(),
                 facts: request.facts.clone(),
                 joined_ms: wall_ms,
+                availability: Default::default(),
             };
             let value = codec::encode(&record)
                 .map_err(|error| Refusal::Because(format!("cannot keep the node: {error}")))?;

@@ -10,6 +10,7 @@ pub(crate) mod calls;
 pub(crate) mod joins;
 mod outbox;
 pub mod settle;
+mod share;
 pub mod want;
 
 #[cfg(test)]

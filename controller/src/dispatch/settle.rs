@@ -48,7 +48,7 @@ impl World {
             self.unsettled.retain(|node| !nodes.contains(node));
             let next = nodes.iter().filter_map(|node| {
                 let observed = self.fleet.get(node)?.observed;
-                self.dispatch.next(node, self.planner.share(node), observed)
+                self.dispatch.next(node, self.share(node), observed)
             });
             let next: Vec<Assignment> = next.collect();
             if next.is_empty() {

@@ -95,7 +95,9 @@ impl World {
     /// Tells the planner what a node is now.
     pub(crate) fn plan_node(&mut self, id: &NodeId) {
         let Some(node) = self.fleet.get(id) else { return };
-        let planned = Node::of(&node.record.facts, &node.record.labels, node.standing);
+        let availability = node.record.availability;
+        let known = Node::of(&node.record.facts, &node.record.labels, node.standing);
+        let planned = Node { availability, ..known };
         self.planner.set_node(id, planned);
         self.stale_nodes.insert(id.clone());
     }

@@ -27,6 +27,8 @@ use limpet_protocol::application::{Mode, Placement, Service};
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
 
+use crate::store::records::Availability;
+
 pub use planner::{Changes, Planner};
 
 /// A service of an application.
@@ -117,6 +119,8 @@ impl Standing {
 pub struct Node {
     /// How it stands.
     pub standing: Standing,
+    /// Whether people let it have work.
+    pub availability: Availability,
     /// What it said of itself.
     pub facts: NodeFacts,
     /// Its own labels and those that people gave it; the latter win.
@@ -129,7 +133,8 @@ impl Node {
     pub fn of(facts: &NodeFacts, given: &BTreeMap<String, String>, standing: Standing) -> Self {
         let mut labels = facts.labels.clone();
         labels.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
-        Self { standing, facts: facts.clone(), labels }
+        let availability = Availability::default();
+        Self { standing, availability, facts: facts.clone(), labels }
     }
 }
 

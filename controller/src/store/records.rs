@@ -31,6 +31,29 @@ pub struct NodeRecord {
     pub facts: NodeFacts,
     /// When it joined, by the controller's clock: milliseconds since 1970.
     pub joined_ms: u64,
+    /// Whether people let it have work.
+    #[serde(default, skip_serializing_if = "Availability::is_active")]
+    pub availability: Availability,
+}
+
+/// Whether people let a node have work (`limpet node cordon`, `drain`, `uncordon`). The words of the
+/// values are Docker Swarm's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Availability {
+    /// It takes whatever suits.
+    #[default]
+    Active,
+    /// It keeps what it has and takes nothing new.
+    Pause,
+    /// What it has goes to others.
+    Drain,
+}
+
+impl Availability {
+    fn is_active(&self) -> bool {
+        *self == Self::Active
+    }
 }
 
 /// Under [`super::Key::Assignment`]: the newest assignment of the node.

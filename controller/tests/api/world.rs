@@ -67,6 +67,7 @@ async fn fill(store: &Store) {
         labels: std::collections::BTreeMap::new(),
         facts,
         joined_ms: 1,
+        availability: Default::default(),
     };
     put(store, Key::Node("n1".parse().unwrap()), codec::encode(&record).unwrap()).await;
 }

@@ -50,6 +50,7 @@ fn status() -> InstanceStatus {
         since_ms: 1_700_000_000_000,
         health: None,
         ready: None,
+        failures: 0,
     }
 }
 

@@ -7,13 +7,23 @@
 //! Field meanings follow the Compose Specification (compose-spec.io, "services") unless said
 //! otherwise; what the runtime makes of them follows the OCI Runtime Specification.
 
+mod health;
+mod mounts;
+mod network;
+mod schedule;
+
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-use crate::id::{ApplicationName, ContentId, ServiceName, SpecHash};
+use crate::id::{ApplicationName, ServiceName, SpecHash};
+
+pub use health::{HealthCheck, HealthTest, Probe, ProbeAction, Probes};
+pub use mounts::{ContentMount, Device, Mount, MountSource};
+pub use network::{Network, NetworkMode, PublishedPort};
+pub use schedule::{MissedRuns, Overlap, Schedule};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
@@ -287,86 +297,6 @@ pub struct Security {
     pub host_ipc: bool,
 }
 
-/// A file system that the container sees besides its image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mount {
-    /// Where, an absolute path in the container.
-    pub target: String,
-    /// What.
-    pub source: MountSource,
-    /// Whether it may not be written.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub read_only: bool,
-}
-
-/// What is mounted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MountSource {
-    /// A path of the node.
-    Bind {
-        /// The absolute path on the node.
-        path: String,
-        /// Make it as a folder when it is not there (the short syntax does so).
-        #[serde(default)]
-        create: bool,
-    },
-    /// A named volume of the application, in the agent's volume root.
-    Volume {
-        /// The volume's name, unique on the node.
-        name: String,
-    },
-    /// Memory.
-    Tmpfs {
-        /// Most bytes, if limited.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        size_bytes: Option<u64>,
-        /// Permission bits, by default 0o1777.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mode: Option<u32>,
-    },
-}
-
-/// A device of the node given to the container (`devices`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Device {
-    /// The path on the node.
-    pub host_path: String,
-    /// The path in the container.
-    pub container_path: String,
-    /// Which of `r`, `w` and `m`.
-    pub permissions: String,
-}
-
-/// The network of a container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Network {
-    /// Which network namespace.
-    #[serde(skip_serializing_if = "is_default")]
-    pub mode: NetworkMode,
-    /// Lines for `/etc/hosts`, name → address (`extra_hosts`).
-    #[serde(skip_serializing_if = "is_default")]
-    pub extra_hosts: BTreeMap<String, String>,
-    /// Name servers (`dns`).
-    #[serde(skip_serializing_if = "is_default")]
-    pub dns: Vec<String>,
-    /// Search domains (`dns_search`).
-    #[serde(skip_serializing_if = "is_default")]
-    pub dns_search: Vec<String>,
-}
-
-/// Which network namespace a container runs in (`network_mode`).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum NetworkMode {
-    /// One of its own with a loopback device.
-    #[default]
-    Isolated,
-    /// The node's.
-    Host,
-}
-
 /// What happens when an instance ends (`restart`, `deploy.restart_policy`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestartPolicy {
@@ -462,180 +392,4 @@ pub enum DependencyCondition {
     ServiceHealthy,
     /// It ended with exit code 0.
     ServiceCompletedSuccessfully,
-}
-
-/// How the health of an instance is found out: a command in its container (`healthcheck`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HealthCheck {
-    /// What is run.
-    pub test: HealthTest,
-    /// Between the end of one check and the next; none is the image's, or 30 s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interval_ms: Option<u64>,
-    /// How long one check may take; none is the image's, or 30 s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub timeout_ms: Option<u64>,
-    /// Failures in a row that make it unhealthy; none is the image's, or 3.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub retries: Option<u32>,
-    /// After the start failures do not count for so long; none is the image's, or 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_period_ms: Option<u64>,
-    /// Between checks within the start period; none is the image's, or 5 s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub start_interval_ms: Option<u64>,
-}
-
-/// What a health check runs (`healthcheck.test`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HealthTest {
-    /// What the image's `HEALTHCHECK` says, with other times.
-    Image,
-    /// Nothing (`NONE`, `disable: true`).
-    None,
-    /// A program and its arguments (`CMD`).
-    Command(Vec<String>),
-    /// A line for `/bin/sh -c` (`CMD-SHELL`).
-    Shell(String),
-}
-
-/// The probes of a service (`x-probe`), named as in Kubernetes: until `startup` has succeeded the
-/// others wait; a failing `live` has the instance replaced, a failing `ready` keeps traffic away.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Probes {
-    /// Has it come up?
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub startup: Option<Probe>,
-    /// Is it alive?
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub live: Option<Probe>,
-    /// May it get traffic?
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ready: Option<Probe>,
-}
-
-/// One probe. Defaults are those of Kubernetes' `Probe` unless said otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Probe {
-    /// What is done.
-    pub action: ProbeAction,
-    /// Wait after the start until the first.
-    #[serde(default)]
-    pub initial_delay_ms: u64,
-    /// From one to the next.
-    pub interval_ms: u64,
-    /// How long one may take.
-    pub timeout_ms: u64,
-    /// Successes in a row that turn it for the better.
-    pub success_threshold: u32,
-    /// Failures in a row that turn it for the worse.
-    pub failure_threshold: u32,
-}
-
-/// What a probe does.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProbeAction {
-    /// `GET` over HTTP/1.1 in the container's network: a status of 200 to 399 is success.
-    Http {
-        /// Port.
-        port: u16,
-        /// Path and query, beginning with `/`.
-        path: String,
-        /// Further headers, name → value.
-        #[serde(default, skip_serializing_if = "is_default")]
-        headers: BTreeMap<String, String>,
-    },
-    /// A TCP connection in the container's network.
-    Tcp {
-        /// Port.
-        port: u16,
-    },
-    /// A program in the container: exit code 0 is success.
-    Command(Vec<String>),
-}
-
-/// A file in the container with content that the controller keeps (`configs`, `secrets`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContentMount {
-    /// What people call it; for messages.
-    pub name: String,
-    /// Which content.
-    pub content: ContentId,
-    /// Where, an absolute path in the container.
-    pub target: String,
-    /// Whose it is: user id.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub uid: u32,
-    /// Whose it is: group id.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub gid: u32,
-    /// Permission bits.
-    pub mode: u32,
-}
-
-/// When runs of a job begin (`x-schedule`), decided on the node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// Five fields as crontab(5) has them: minute, hour, day of month, month, day of week.
-    pub cron: String,
-    /// The time zone's rule as POSIX.1 `TZ` writes it (`CET-1CEST,M3.5.0,M10.5.0/3`): a node needs
-    /// no time zone database. Empty is UTC.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub zone: String,
-    /// What becomes of runs whose time passed while the node slept or was off.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub missed: MissedRuns,
-    /// A missed run is made up for only within so long; none is without end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline_ms: Option<u64>,
-    /// What happens when a run is due while one goes on.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub overlap: Overlap,
-}
-
-/// What becomes of missed runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum MissedRuns {
-    /// They are left out.
-    Skip,
-    /// One run makes up for all of them.
-    #[default]
-    Once,
-    /// Each is made up for, one after the other, up to a limit.
-    All,
-}
-
-/// What happens when a run is due while one goes on (Kubernetes' `concurrencyPolicy` without
-/// `Allow`: a slot has one run).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Overlap {
-    /// The new one is left out.
-    #[default]
-    Forbid,
-    /// The one that goes on is stopped.
-    Replace,
-}
-
-/// A port that a service publishes (`ports`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PublishedPort {
-    /// The port in the container.
-    pub target: u16,
-    /// The first and the last port outside of which one is taken; none is any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub published: Option<(u16, u16)>,
-    /// The address of the node to listen on; none is all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub host_ip: Option<String>,
-    /// UDP and not TCP.
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub udp: bool,
-    /// On the instance's node alone (`mode: host`); otherwise on every node (`ingress`).
-    #[serde(default, skip_serializing_if = "is_default")]
-    pub host_mode: bool,
 }
