@@ -119,6 +119,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 }
             }
             RuntimeEvent::Removed { id } => self.observed.removed(&id),
+            // Nothing asks for execs yet.
+            RuntimeEvent::ExecStarted { .. } | RuntimeEvent::ExecEnded { .. } => {}
             RuntimeEvent::KeeperLost { reason } => {
                 // One event for one loss, however often it is found lost.
                 if std::mem::replace(&mut self.runtime_ready, false) {

@@ -39,6 +39,7 @@ impl Keeper {
             complain(&format!("watch the agent's connection: {error}"));
             return;
         }
+        self.lose_agent();
         self.agent = Some(Agent { socket, waiting: VecDeque::new() });
         let containers = self.containers.iter().flatten().map(|c| c.listed()).collect();
         self.tell(&Event::Snapshot { facts: self.facts.clone(), containers });
@@ -55,14 +56,14 @@ impl Keeper {
             match socket::transmit(&agent.socket, &message) {
                 Ok(true) => return,
                 Ok(false) => {}
-                Err(_) => return self.agent = None,
+                Err(_) => return self.lose_agent(),
             }
         }
         let was_empty = agent.waiting.is_empty();
         agent.waiting.push_back(message);
         if agent.waiting.len() > MAX_WAITING_EVENTS {
             complain("the agent does not take its events; it has to connect again");
-            self.agent = None;
+            self.lose_agent();
         } else if was_empty {
             self.watch_agent_room(true);
         }
@@ -81,12 +82,12 @@ impl Keeper {
         for _ in 0..REQUESTS_PER_TURN {
             let Some(agent) = &self.agent else { return };
             match socket::receive(&agent.socket) {
-                Ok(Received::Message(message)) => self.take(&message),
+                Ok(Received::Message(message, fds)) => self.take(&message, fds),
                 Ok(Received::Nothing) => break,
-                Ok(Received::Closed) => return self.agent = None,
+                Ok(Received::Closed) => return self.lose_agent(),
                 Err(error) => {
                     complain(&format!("read from the agent: {error}"));
-                    return self.agent = None;
+                    return self.lose_agent();
                 }
             }
         }
@@ -98,17 +99,25 @@ impl Keeper {
             match socket::transmit(&agent.socket, message) {
                 Ok(true) => drop(agent.waiting.pop_front()),
                 Ok(false) => return,
-                Err(_) => return self.agent = None,
+                Err(_) => return self.lose_agent(),
             }
         }
         self.watch_agent_room(false);
     }
 
-    fn take(&mut self, message: &[u8]) {
+    /// The connection is over, and the execs with it: nobody reads what they write.
+    fn lose_agent(&mut self) {
+        self.agent = None;
+        self.abandon_execs();
+    }
+
+    fn take(&mut self, message: &[u8], descriptors: Vec<OwnedFd>) {
         match codec::decode_within::<Request>(message, MAX_MESSAGE_BYTES) {
             Ok(Request::Create(create)) => self.create(*create),
             Ok(Request::Stop { id, signal, grace_ms }) => self.stop(&id, signal, grace_ms),
             Ok(Request::Remove { id }) => self.remove(id),
+            Ok(Request::Exec(exec)) => self.exec(*exec, descriptors),
+            Ok(Request::KillExec { exec, signal }) => self.kill_exec(exec, signal),
             Ok(Request::Upgrade { exe }) => self.upgrade_to = Some(exe),
             Ok(Request::Shutdown { grace_ms }) => self.shut_down(grace_ms),
             Err(error) => {

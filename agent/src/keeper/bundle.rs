@@ -93,7 +93,7 @@ pub(super) fn prepare(
         &read_in(&root, "etc/passwd"),
         &read_in(&root, "etc/group"),
     )?;
-    set_identity(&mut config, &identity);
+    set_identity(&mut config["process"], &identity);
     make_working_folder(&root, config["process"]["cwd"].as_str().unwrap_or("/"));
     for device in &plan.devices {
         add_devices(&mut config, device)?;
@@ -160,7 +160,7 @@ fn mount_root(writable: &Path, target: &Path, layers: &[PathBuf]) -> Result<(), 
 }
 
 /// The text of a file of the image, followed within the image only; empty if it is not there.
-fn read_in(root: &OwnedFd, path: &str) -> String {
+pub(super) fn read_in(root: &OwnedFd, path: &str) -> String {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let Ok(file) = rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) else {
@@ -204,8 +204,8 @@ fn make_working_folder(root: &OwnedFd, path: &str) {
     }
 }
 
-fn set_identity(config: &mut Value, identity: &Identity) {
-    let process = &mut config["process"];
+/// Makes a process run as somebody.
+pub(super) fn set_identity(process: &mut Value, identity: &Identity) {
     process["user"] = json!({
         "uid": identity.uid,
         "gid": identity.gid,

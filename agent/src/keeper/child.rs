@@ -113,16 +113,25 @@ pub(super) fn spawn(
     work: impl FnOnce(BorrowedFd<'_>) -> Result<(), String>,
 ) -> std::io::Result<(u32, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    rustix::io::ioctl_fionbio(&read, true)?;
+    let child = spawn_over(write, Vec::new(), |control, _| work(control))?;
+    Ok((child, read))
+}
+
+/// The same over a control of the caller's, for work that needs some of the caller's descriptors.
+pub(super) fn spawn_over(
+    write: OwnedFd,
+    kept: Vec<OwnedFd>,
+    work: impl FnOnce(BorrowedFd<'_>, Vec<OwnedFd>) -> Result<(), String>,
+) -> std::io::Result<u32> {
     match sys::fork()? {
-        sys::Fork::Parent(pid) => {
-            rustix::io::ioctl_fionbio(&read, true)?;
-            Ok((pid.as_raw_nonzero().get().unsigned_abs(), read))
-        }
+        sys::Fork::Parent(pid) => Ok(pid.as_raw_nonzero().get().unsigned_abs()),
         sys::Fork::Child => {
-            sys::close_all_but(write.as_fd());
+            let all: Vec<_> = kept.iter().chain([&write]).map(AsFd::as_fd).collect();
+            sys::close_all_but(&all);
             sys::reset_signals();
             listen_to_details(&write);
-            let line = match work(write.as_fd()) {
+            let line = match work(write.as_fd(), kept) {
                 Ok(()) => "done".to_owned(),
                 Err(reason) => format!("failed {reason}"),
             };
@@ -133,7 +142,7 @@ pub(super) fn spawn(
 }
 
 /// Writes one line on the control. Nobody can be told if it fails.
-fn say(control: BorrowedFd<'_>, text: &str) {
+pub(super) fn say(control: BorrowedFd<'_>, text: &str) {
     let mut line: Vec<u8> = text.bytes().map(|b| if b == b'\n' { b' ' } else { b }).collect();
     line.truncate(MAX_LINE_BYTES);
     line.push(b'\n');
@@ -247,7 +256,7 @@ pub(super) fn clean(
 }
 
 /// An error with its causes.
-fn chain(error: &dyn Error) -> String {
+pub(super) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

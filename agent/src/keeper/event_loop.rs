@@ -16,6 +16,7 @@ use rustix::event::{Timespec, epoll};
 use super::agent::Agent;
 use super::cgroup::Hierarchies;
 use super::container::Container;
+use super::exec::Exec;
 use super::facts::NodeFacts;
 use super::{complain, socket, sys};
 use crate::runtime::RuntimePaths;
@@ -39,6 +40,10 @@ pub(super) struct Keeper {
     /// Places whose container waits for a free child.
     pub queue: VecDeque<usize>,
     pub jobs: usize,
+    /// The execs; one keeps its slot as long as it is there.
+    pub execs: Vec<Option<Exec>>,
+    /// Slots whose exec waits for a free child.
+    pub exec_queue: VecDeque<usize>,
     /// Set when everything is to be removed and the keeper is to end.
     pub ending: bool,
     pub upgrade_to: Option<std::path::PathBuf>,
@@ -55,6 +60,8 @@ pub(super) enum Source {
     Children,
     /// The control of the child that works for the container at a place.
     Control(usize),
+    /// The control of the exec in a slot.
+    Exec(usize),
     /// The first process of an adopted container.
     Process(usize),
     /// An output of a container: its place, and which.
@@ -69,6 +76,7 @@ impl Source {
             Self::Children => 2,
             Self::Control(place) => 3 | (place as u64) << 4,
             Self::Process(place) => 4 | (place as u64) << 4,
+            Self::Exec(slot) => 6 | (slot as u64) << 4,
             Self::Output(place, which) => 5 | (which as u64) << 3 | (place as u64) << 4,
         }
     }
@@ -81,6 +89,7 @@ impl Source {
             2 => Self::Children,
             3 => Self::Control(place),
             4 => Self::Process(place),
+            6 => Self::Exec(place),
             5 => Self::Output(place, usize::from(token >> 3 & 1 == 1)),
             _ => return None,
         })
@@ -103,6 +112,8 @@ impl Keeper {
             containers: Vec::new(),
             queue: VecDeque::new(),
             jobs: 0,
+            execs: Vec::new(),
+            exec_queue: VecDeque::new(),
             ending: false,
             upgrade_to: None,
             read_buffer: vec![0; super::output::READ_BYTES],
@@ -159,6 +170,7 @@ impl Keeper {
         let mut events = Vec::with_capacity(EVENTS_PER_TURN);
         loop {
             self.start_jobs();
+            self.start_execs();
             self.upgrade_if_asked();
             if self.ending && self.containers.iter().all(Option::is_none) {
                 return self.end();
@@ -197,6 +209,7 @@ impl Keeper {
             Source::Agent => self.serve_agent(),
             Source::Children => self.reap(),
             Source::Control(place) => self.hear_job(place),
+            Source::Exec(slot) => self.hear_exec(slot),
             Source::Process(place) => self.adopted_ended(place),
             Source::Output(place, which) => self.read_output(place, which),
         }
@@ -270,6 +283,7 @@ mod tests {
             Source::Children,
             Source::Control(0),
             Source::Control(499),
+            Source::Exec(127),
             Source::Process(7),
             Source::Output(3, 0),
             Source::Output(3, 1),

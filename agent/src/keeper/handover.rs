@@ -81,6 +81,8 @@ impl Keeper {
             return;
         }
         let Some(exe) = self.upgrade_to.take() else { return };
+        // The next program does not know them; its agent is told now.
+        self.abandon_execs();
         for place in 0..self.containers.len() {
             self.flush_partial_lines(place);
         }

@@ -217,6 +217,7 @@ impl Keeper {
                 self.hear_job(place);
             }
         }
+        self.hear_starting_execs();
         for _ in 0..REAPED_PER_TURN {
             match wait(WaitOptions::NOHANG) {
                 Ok(Some((pid, status))) => {
@@ -238,12 +239,12 @@ impl Keeper {
         };
         let place =
             self.containers.iter().position(|c| c.as_ref().is_some_and(|c| is_its(&c.phase)));
-        let Some(place) = place else { return };
         let code = match (status.exit_status(), status.terminating_signal()) {
             (Some(code), _) => Some(code),
             (None, Some(signal)) => Some(128 + signal),
             (None, None) => None,
         };
+        let Some(place) = place else { return self.exec_ended(pid, code) };
         if let Some(Phase::Making(job)) = self.container(place).map(|c| &mut c.phase) {
             if job.answer.started {
                 // Told when the child has ended too: it may still write into the bundle.
@@ -295,7 +296,8 @@ impl Keeper {
             let job = container.job().map(|job| job.deadline_ms);
             [stop, job].into_iter().flatten().min()
         };
-        self.containers.iter().flatten().filter_map(|c| of(c)).min()
+        let of_containers = self.containers.iter().flatten().filter_map(|c| of(c)).min();
+        [of_containers, self.next_exec_deadline_ms()].into_iter().flatten().min()
     }
 
     /// Kills what had its time.
@@ -303,6 +305,7 @@ impl Keeper {
         /// Until a killed container is seen to have ended; then it is killed once more.
         const KILL_AGAIN_MS: u64 = 1000;
         let now_ms = self.now_ms();
+        self.keep_exec_deadlines(now_ms);
         for place in 0..self.containers.len() {
             let Some(container) = self.container(place) else { continue };
             let id = container.id.clone();

@@ -9,6 +9,7 @@
 //! - [`start`]: arguments, [`seal`], lock, socket, mount namespace
 //! - [`event_loop`]: the loop and the table; [`agent`] requests, [`jobs`] children, [`output`] logs
 //! - [`child`]: what is done in forked children: [`bundle`], [`volume`], libcontainer, cleaning
+//! - [`exec`]: further processes in containers; [`tenant`] what their forked children do
 //! - [`adopt`], [`handover`]: taking over from an earlier keeper, dead or alive
 
 mod adopt;
@@ -18,6 +19,7 @@ mod cgroup;
 mod child;
 mod container;
 mod event_loop;
+mod exec;
 pub mod facts;
 mod handover;
 mod jobs;
@@ -31,6 +33,7 @@ mod seal;
 pub(crate) mod socket;
 pub(crate) mod start;
 mod sys;
+mod tenant;
 mod volume;
 pub(crate) mod wire;
 

@@ -17,6 +17,14 @@ impl RuntimePaths {
     pub(crate) fn states(&self) -> PathBuf {
         self.run.join("state")
     }
+    /// What execs need while they start.
+    pub(crate) fn execs(&self) -> PathBuf {
+        self.run.join("execs")
+    }
+    /// One exec's, by its number.
+    pub(crate) fn exec(&self, exec: u64) -> PathBuf {
+        self.execs().join(exec.to_string())
+    }
     /// The logs.
     pub(crate) fn logs(&self) -> PathBuf {
         self.run.join("logs")

@@ -112,7 +112,7 @@ fn execute_sealed(paths: &RuntimePaths) -> StartError {
         Err(error) => io_error(attempt)(error),
         Ok(program) => {
             // Whatever the agent, or who started it, let slip: the keeper outlives them.
-            sys::close_all_but(program.as_fd());
+            sys::close_all_but(&[program.as_fd()]);
             let arguments = arguments_absolute(paths);
             let arguments: Vec<&OsStr> = arguments.iter().map(OsString::as_os_str).collect();
             io_error(attempt)(sys::exec_fd(program.as_fd(), &arguments))
@@ -133,8 +133,11 @@ fn arguments_absolute(paths: &RuntimePaths) -> Vec<OsString> {
 
 /// A new keeper, in the process that goes on; none in the one that was started.
 fn start(paths: RuntimePaths) -> Result<Option<Keeper>, StartError> {
+    // What starting execs of an earlier keeper left.
+    drop(std::fs::remove_dir_all(paths.execs()));
     for folder in [
         &paths.run,
+        &paths.execs(),
         &paths.bundles(),
         &paths.states(),
         &paths.logs(),

@@ -80,27 +80,32 @@ pub(super) fn reset_signals() {
     }
 }
 
-/// Closes every descriptor but standard input, output, error and the one given. For a forked child
+/// Closes every descriptor but standard input, output, error and those given. For a forked child
 /// only: what it closes, its own values still name, so it must not use them again.
-pub(super) fn close_all_but(keep: BorrowedFd<'_>) {
+pub(super) fn close_all_but(keep: &[BorrowedFd<'_>]) {
     const FIRST: u32 = 3;
-    let keep = u32::try_from(keep.as_raw_fd()).unwrap_or(0);
-    for (from, to) in [(FIRST, keep.saturating_sub(1)), ((keep + 1).max(FIRST), u32::MAX)] {
+    let mut keep: Vec<u32> =
+        keep.iter().filter_map(|fd| u32::try_from(fd.as_raw_fd()).ok()).collect();
+    keep.sort_unstable();
+    let mut from = FIRST;
+    for end in keep.iter().copied().filter(|fd| *fd >= FIRST).chain([u32::MAX]) {
+        let to = if end == u32::MAX { end } else { end - 1 };
         // SAFETY: closing descriptors of a forked child touches no memory; the caller gives up the
         // values that name them.
         if from <= to && unsafe { libc::syscall(libc::SYS_close_range, from, to, 0) } != 0 {
-            close_one_by_one(keep);
+            close_one_by_one(&keep);
             return;
         }
+        from = end.saturating_add(1);
     }
 }
 
 /// For kernels before 5.9, which have no `close_range`.
-fn close_one_by_one(keep: u32) {
+fn close_one_by_one(keep: &[u32]) {
     let Ok(listing) = std::fs::read_dir("/proc/self/fd") else { return };
     let open: Vec<u32> = listing
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|fd| *fd > 2 && *fd != keep)
+        .filter(|fd| *fd > 2 && !keep.contains(fd))
         .collect();
     for fd in open {
         // SAFETY: as in `close_all_but`.

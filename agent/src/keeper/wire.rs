@@ -12,6 +12,7 @@ use limpet_protocol::spec::LogPolicy;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::facts::NodeFacts;
+use crate::runtime::exec::{ExecOutcome, TerminalSize};
 
 /// Largest message: a snapshot of every container that a node may have, and a spec of the largest
 /// size with its system call filter. Below half of the kernel's default for a socket's buffer.
@@ -29,6 +30,11 @@ pub(crate) enum Request {
     Stop { id: String, signal: i32, grace_ms: u64 },
     /// Remove what is left of it; one that still runs is killed.
     Remove { id: String },
+    /// Run a further process in a container. Three descriptors come along, its standard streams; one
+    /// where it has a terminal, the socket over which the terminal's controlling side is sent.
+    Exec(Box<Exec>),
+    /// Signal an exec's process group.
+    KillExec { exec: u64, signal: i32 },
     /// Replace yourself by this program.
     Upgrade { exe: PathBuf },
     /// Stop and remove everything, then end.
@@ -51,6 +57,25 @@ pub(crate) struct Create {
     pub plan: Blob,
 }
 
+/// A further process in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Exec {
+    /// The agent's number for it.
+    pub exec: u64,
+    /// In which container.
+    pub container: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Values on top of the container's environment.
+    pub environment: Vec<(String, String)>,
+    /// Where; none is the container's own.
+    pub working_dir: Option<String>,
+    /// Who; none is who the container runs as.
+    pub user: Option<String>,
+    /// The size of its terminal; none has none.
+    pub terminal: Option<TerminalSize>,
+}
+
 /// From the keeper to the agent.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Event {
@@ -64,6 +89,10 @@ pub(crate) enum Event {
     Exited { id: String, exit: Exit },
     /// Nothing is left of it.
     Removed { id: String },
+    /// An exec runs.
+    ExecStarted { exec: u64, pid: u32 },
+    /// An exec is over.
+    ExecEnded { exec: u64, outcome: ExecOutcome },
     /// A request of no container could not be done.
     Refused { reason: String },
 }

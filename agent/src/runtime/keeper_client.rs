@@ -3,9 +3,9 @@
 //! In: calls of [`Runtime`]. Out: requests to the keeper process over its socket, and what it
 //! answers as [`RuntimeEvent`]s. Starts a keeper where none answers, and another when one is lost.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -15,13 +15,13 @@ use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
 use super::{
-    ContainerId, ContainerRequest, ContainerState, ContainerStatus, Runtime, RuntimeError,
-    RuntimeEvent, RuntimePaths, oci_spec,
+    ContainerId, ContainerRequest, ContainerState, ContainerStatus, ExecId, ExecOutcome,
+    ExecRequest, ExecStreams, Runtime, RuntimeError, RuntimeEvent, RuntimePaths, oci_spec,
 };
 use crate::keeper::facts::{NodeFacts, VERSION};
 use crate::keeper::socket::{self, Received};
 use crate::keeper::start;
-use crate::keeper::wire::{Blob, Create, Event, ListedStatus, MAX_MESSAGE_BYTES, Request};
+use crate::keeper::wire::{Blob, Create, Event, Exec, ListedStatus, MAX_MESSAGE_BYTES, Request};
 
 /// Requests that wait for a keeper that does not read: more than a node can have containers.
 const MAX_WAITING_REQUESTS: usize = 2048;
@@ -29,6 +29,13 @@ const MAX_WAITING_REQUESTS: usize = 2048;
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// Bytes of a keeper's complaint that are passed on.
 const MAX_COMPLAINT_BYTES: usize = 400;
+
+/// A request that waits for room in the socket, with the descriptors that go along.
+#[derive(Debug)]
+struct Waiting {
+    message: Vec<u8>,
+    descriptors: Vec<OwnedFd>,
+}
 
 /// Containers through the keeper process of this node.
 #[derive(Debug)]
@@ -38,7 +45,10 @@ pub struct KeeperRuntime {
     connection: Option<AsyncFd<OwnedFd>>,
     /// Facts of the node, known from the first snapshot on.
     facts: Option<NodeFacts>,
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Waiting>,
+    /// Execs that were asked for and have not ended.
+    execs: BTreeSet<ExecId>,
+    next_exec: u64,
     /// A keeper that is being started, until it serves or says why not.
     starting: Option<tokio::task::JoinHandle<io::Result<()>>>,
     ending: bool,
@@ -59,6 +69,8 @@ impl KeeperRuntime {
             connection: None,
             facts: None,
             waiting,
+            execs: BTreeSet::new(),
+            next_exec: 0,
             starting: None,
             ending: false,
             upgraded: false,
@@ -100,6 +112,15 @@ impl KeeperRuntime {
     }
 
     fn request(&mut self, request: &Request, attempt: String) -> Result<(), RuntimeError> {
+        self.request_with(request, Vec::new(), attempt)
+    }
+
+    fn request_with(
+        &mut self,
+        request: &Request,
+        descriptors: Vec<OwnedFd>,
+        attempt: String,
+    ) -> Result<(), RuntimeError> {
         let Some(connection) = &self.connection else {
             return Err(RuntimeError::NotConnected { attempt });
         };
@@ -107,7 +128,8 @@ impl KeeperRuntime {
             RuntimeError::Unsupported { attempt: attempt.clone(), reason: error.to_string() }
         })?;
         if self.waiting.is_empty() {
-            match socket::transmit(connection.get_ref(), &message) {
+            let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+            match socket::transmit_with(connection.get_ref(), &message, &borrowed) {
                 Ok(true) => return Ok(()),
                 Ok(false) => {}
                 // The next event tells of the loss.
@@ -117,7 +139,7 @@ impl KeeperRuntime {
         if self.waiting.len() >= MAX_WAITING_REQUESTS {
             return Err(RuntimeError::NotConnected { attempt });
         }
-        self.waiting.push_back(message);
+        self.waiting.push_back(Waiting { message, descriptors });
         Ok(())
     }
 
@@ -162,15 +184,16 @@ impl KeeperRuntime {
                 Interest::READABLE | Interest::WRITABLE
             };
             let mut ready = connection.ready(interest).await?;
-            while let Some(message) = self.waiting.front() {
-                if !socket::transmit(connection.get_ref(), message)? {
+            while let Some(Waiting { message, descriptors }) = self.waiting.front() {
+                let borrowed: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+                if !socket::transmit_with(connection.get_ref(), message, &borrowed)? {
                     ready.clear_ready_matching(Ready::WRITABLE);
                     break;
                 }
                 self.waiting.pop_front();
             }
             match socket::receive(connection.get_ref())? {
-                Received::Message(message) => return Ok(message),
+                Received::Message(message, _) => return Ok(message),
                 Received::Closed => return Err(gone()),
                 // Only this readiness ends: a message that came meanwhile begins another.
                 Received::Nothing => ready.clear_ready_matching(Ready::READABLE),
@@ -224,6 +247,14 @@ impl KeeperRuntime {
             }
             Event::Exited { id, exit } => RuntimeEvent::Exited { id: known(id)?, exit },
             Event::Removed { id } => RuntimeEvent::Removed { id: known(id)? },
+            Event::ExecStarted { exec, pid } => {
+                RuntimeEvent::ExecStarted { exec: ExecId(exec), pid }
+            }
+            Event::ExecEnded { exec, outcome } => {
+                let exec = ExecId(exec);
+                // One that was given up already had its answer.
+                self.execs.remove(&exec).then_some(RuntimeEvent::ExecEnded { exec, outcome })?
+            }
             Event::Refused { reason } => {
                 tracing::warn!(%reason, "the keeper refused a request");
                 return None;
@@ -263,6 +294,32 @@ impl Runtime for KeeperRuntime {
         self.request(&Request::Remove { id: id.to_string() }, format!("remove {id}"))
     }
 
+    fn exec(&mut self, request: ExecRequest) -> Result<ExecId, RuntimeError> {
+        let attempt = format!("exec in {}", request.container);
+        self.next_exec += 1;
+        let exec = ExecId(self.next_exec);
+        let (terminal, descriptors) = match request.streams {
+            ExecStreams::Pipes { stdin, stdout, stderr } => (None, vec![stdin, stdout, stderr]),
+            ExecStreams::Terminal { socket, size } => (Some(size), vec![socket]),
+        };
+        let message = Request::Exec(Box::new(Exec {
+            exec: exec.0,
+            container: request.container.to_string(),
+            command: request.command,
+            environment: request.environment,
+            working_dir: request.working_dir,
+            user: request.user,
+            terminal,
+        }));
+        self.request_with(&message, descriptors, attempt)?;
+        self.execs.insert(exec);
+        Ok(exec)
+    }
+
+    fn kill_exec(&mut self, exec: ExecId, signal: i32) -> Result<(), RuntimeError> {
+        self.request(&Request::KillExec { exec: exec.0, signal }, format!("kill {exec}"))
+    }
+
     fn conditions(&self) -> Option<Vec<String>> {
         self.facts.as_ref().map(NodeFacts::conditions)
     }
@@ -270,6 +327,10 @@ impl Runtime for KeeperRuntime {
     async fn next_event(&mut self) -> RuntimeEvent {
         loop {
             if self.connection.is_none() {
+                // The keeper that had them is not there to tell.
+                if let Some(exec) = self.execs.pop_first() {
+                    return RuntimeEvent::ExecEnded { exec, outcome: ExecOutcome::Lost };
+                }
                 if let Err(reason) = self.reach_keeper().await {
                     tokio::time::sleep(RETRY_PAUSE).await;
                     return RuntimeEvent::KeeperLost { reason };

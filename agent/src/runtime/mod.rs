@@ -5,6 +5,7 @@
 //! workload stalls nobody. The real thing ([`keeper_client::KeeperRuntime`]) talks to the keeper
 //! process over a unix socket; [`fake::FakeRuntime`] beside it is for tests of the loop.
 
+pub mod exec;
 pub mod fake;
 pub mod keeper_client;
 pub mod logs;
@@ -21,6 +22,7 @@ use limpet_protocol::spec::Spec;
 
 use crate::image::PreparedImage;
 use crate::signal;
+pub use exec::{ExecId, ExecOutcome, ExecRequest, ExecStreams};
 
 /// One attempt of one instance: `application.service.slot.attempt`. Never used twice on a node
 /// between two boots.
@@ -134,6 +136,20 @@ pub enum RuntimeEvent {
         /// Which.
         id: ContainerId,
     },
+    /// An exec runs.
+    ExecStarted {
+        /// Which.
+        exec: ExecId,
+        /// Its process id, as the node sees it.
+        pid: u32,
+    },
+    /// An exec is over: the one answer that every accepted request gets.
+    ExecEnded {
+        /// Which.
+        exec: ExecId,
+        /// How.
+        outcome: ExecOutcome,
+    },
     /// The keeper is gone; the runtime starts another and a [`RuntimeEvent::Snapshot`] follows.
     KeeperLost {
         /// What was seen.
@@ -189,6 +205,21 @@ pub trait Runtime {
     /// # Errors
     /// [`RuntimeError::NotConnected`].
     fn remove(&mut self, id: &ContainerId) -> Result<(), RuntimeError>;
+
+    /// Runs a further process in a container that runs. Answered by `ExecStarted` and `ExecEnded`, or
+    /// by `ExecEnded` alone. It ends with its container, with this agent, and when the keeper is
+    /// replaced: nothing outlives who asked for it.
+    ///
+    /// # Errors
+    /// [`RuntimeError`] if the request cannot even be passed on.
+    fn exec(&mut self, request: ExecRequest) -> Result<ExecId, RuntimeError>;
+
+    /// Sends a signal to an exec's process and to those that it made and that kept its process
+    /// group. One that has not begun yet ends at once. Unknown ones have ended.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NotConnected`].
+    fn kill_exec(&mut self, exec: ExecId, signal: i32) -> Result<(), RuntimeError>;
 
     /// What the node lacks to run containers, for people; none while that is not known. It may change
     /// with every [`RuntimeEvent::Snapshot`].

@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod exec;
 mod isolation;
 mod life;
 mod limits;

@@ -31,7 +31,8 @@ use crate::ledger::{Ledger, boot, spec_hash};
 use crate::link::{Link, LinkSettings};
 use crate::runtime::fake::{FakeCall, FakeRuntime};
 use crate::runtime::{
-    ContainerId, ContainerRequest, Runtime, RuntimeError, RuntimeEvent, RuntimePaths,
+    ContainerId, ContainerRequest, ExecId, ExecRequest, Runtime, RuntimeError, RuntimeEvent,
+    RuntimePaths,
 };
 
 pub(super) const TOKEN: &str = "a-token";
@@ -390,6 +391,12 @@ impl Runtime for Shared {
     }
     fn remove(&mut self, id: &ContainerId) -> Result<(), RuntimeError> {
         self.change(|fake| fake.remove(id))
+    }
+    fn exec(&mut self, request: ExecRequest) -> Result<ExecId, RuntimeError> {
+        self.change(|fake| fake.exec(request))
+    }
+    fn kill_exec(&mut self, exec: ExecId, signal: i32) -> Result<(), RuntimeError> {
+        self.change(|fake| fake.kill_exec(exec, signal))
     }
     fn conditions(&self) -> Option<Vec<String>> {
         self.fake.lock().unwrap().conditions.clone()
