@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
 use limpet_controller::api::types::{
-    ApplicationView, ApplyOutcome, ErrorBody, EventView, ImageView, InstanceView, List, LogLine,
-    NodeView, TokenRequest, TokenView, VersionView,
+    ApplicationPatch, ApplicationView, ApplyOutcome, ErrorBody, EventView, ImageView, InstanceView,
+    List, LogLine, NodeView, TokenRequest, TokenView, VersionView,
 };
 use limpet_protocol::application::Application;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -185,6 +185,15 @@ impl Client {
         let query = if_revision.map(|revision| ("if_revision", revision.to_string()));
         let path = ["v1", "applications", application.name.as_str()];
         let request = self.request(Method::PUT, &path, query.as_slice()).json(application);
+        self.answer(request.timeout(ANSWER_TIMEOUT)).await
+    }
+
+    /// Changes single services of an application.
+    ///
+    /// # Errors
+    /// [`ClientError::Answer`] with status 404 if there is no such application or service.
+    pub async fn change(&self, name: &str, change: &ApplicationPatch) -> Result<ApplyOutcome> {
+        let request = self.request(Method::PATCH, &["v1", "applications", name], &[]).json(change);
         self.answer(request.timeout(ANSWER_TIMEOUT)).await
     }
 

@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
-    agent, apply, apps, completion, config, controller, events, image, logs, node, ps, rm,
-    services, token, up, version, wait,
+    agent, apply, apps, completion, config, controller, events, image, logs, node, ps, restart, rm,
+    scale, services, start, stop, token, up, version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -63,6 +63,14 @@ pub(crate) enum Verb {
     Events(Asks<events::EventsArgs>),
     /// Wait until an application runs, or say why it does not
     Wait(Asks<wait::WaitArgs>),
+    /// Change how many instances services have
+    Scale(Asks<scale::ScaleArgs>),
+    /// Stop services; they stay as they are until they are started again
+    Stop(Asks<stop::StopArgs>),
+    /// Start services that were stopped
+    Start(Asks<start::StartArgs>),
+    /// Replace the instances of services, under their update rules
+    Restart(Asks<restart::RestartArgs>),
     /// Remove applications
     Rm(Asks<rm::RmArgs>),
     /// Show a Compose file as Limpet reads it; needs no controller

@@ -38,6 +38,10 @@ fn every_verb_has_help_that_ends_well() {
         "apps",
         "events",
         "wait",
+        "scale",
+        "stop",
+        "start",
+        "restart",
         "rm",
         "config",
         "node",
@@ -65,6 +69,26 @@ fn wrong_usage_is_2() {
     let output = run(&["ps", "--server", "https://example.org"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(stderr(&output).contains("http://"), "{}", stderr(&output));
+}
+
+#[test]
+fn words_that_name_nothing_are_2_and_say_why() {
+    let long = "x".repeat(100_000);
+    let hostile = ["", ".", "Shop", "../../etc", "a b", "shop.web/1", "sh\u{1b}[2Jop", "-", &long];
+    for verb in ["stop", "start", "restart", "scale", "wait", "rm"] {
+        for word in hostile {
+            let word = if verb == "scale" { format!("{word}=1") } else { word.to_owned() };
+            let output = run(&[verb, "--server", "http://127.0.0.1:1", "--", &word]);
+            assert_eq!(output.status.code(), Some(2), "{verb} {word:?}: {}", stderr(&output));
+        }
+        assert_eq!(run(&[verb]).status.code(), Some(2), "{verb} of nothing");
+    }
+    for number in ["shop=1", "shop.web", "shop.web=-1", "shop.web=99999999999", "shop.web=1x"] {
+        let output = run(&["scale", number]);
+        assert_eq!(output.status.code(), Some(2), "{number}");
+        assert!(stderr(&output).contains("expected"), "{}", stderr(&output));
+    }
+    assert_eq!(run(&["wait", "shop", "--for", "luck"]).status.code(), Some(2));
 }
 
 #[test]

@@ -53,6 +53,52 @@ fn waiting_without_a_node_says_why() {
 }
 
 #[test]
+fn services_are_scaled_stopped_started_and_restarted() {
+    let controller = Controller::start();
+    let file = controller.file("compose.yaml", COMPOSE);
+    controller.ok(&["apply", "-f", &file]);
+    let scaled = controller.ok(&["scale", "shop.web=3", "shop.worker=0"]);
+    assert!(scaled.starts_with("shop.web is scaled (revision "), "{scaled}");
+    assert!(scaled.contains("\nshop.worker is scaled (revision "), "{scaled}");
+    let again = controller.ok(&["scale", "shop.web=3"]);
+    assert!(again.starts_with("shop.web is so already"), "{again}");
+
+    let stopped = controller.ok(&["stop", "shop", "--wait=30s"]);
+    assert!(stopped.contains("shop.web stops") && stopped.contains("shop.worker stops"));
+    let services = controller.ok(&["services", "shop", "-o", "json"]);
+    let services: serde_json::Value = serde_json::from_str(&services).unwrap();
+    assert_eq!((&services[0]["wanted"], &services[0]["settled"]), (&0.into(), &true.into()));
+    let why = services[0]["reasons"][0].as_str().unwrap();
+    assert_eq!(why, "stopped by a person: `limpet start shop.web` starts it again");
+    assert!(controller.ok(&["services", "shop"]).contains("stopped"));
+    assert_eq!(controller.ok(&["ps", "-q", "shop"]), "");
+    controller.ok(&["wait", "shop", "--for", "gone", "--timeout", "30s"]);
+    controller.ok(&["wait", "shop", "--timeout", "30s"]);
+
+    assert!(controller.ok(&["start", "shop.web"]).starts_with("shop.web starts"));
+    let restarted = controller.ok(&["restart", "shop"]);
+    assert!(restarted.contains("shop.web restarts") && restarted.contains("shop.worker restarts"));
+    let said = controller.fails(124, &["restart", "shop.web", "--wait=300ms"]);
+    assert!(said.contains("shop.web.1: pending"), "{said}");
+    // An apply starts what was stopped, brings the numbers back, and restarts nothing.
+    controller.ok(&["stop", "shop.worker"]);
+    let applied = controller.ok(&["apply", "-f", &file]);
+    assert!(applied.starts_with("shop: 2 changed"), "{applied}");
+    assert!(controller.ok(&["apply", "-f", &file]).starts_with("shop: 2 unchanged"));
+
+    for verb in ["stop", "start", "restart", "wait"] {
+        for missing in ["nosuch", "shop.nosuch"] {
+            assert!(controller.fails(4, &[verb, missing]).contains("nosuch"), "{verb} {missing}");
+        }
+    }
+    assert!(controller.fails(4, &["scale", "shop.nosuch=1"]).contains("it has web, worker"));
+    let said = controller.fails(4, &["restart", "web"]);
+    assert!(said.contains("did you mean shop.web?"), "{said}");
+    let said = controller.fails(4, &["restart", "shop.web.1"]);
+    assert!(said.contains("name its service, shop.web"), "{said}");
+}
+
+#[test]
 fn exit_codes_say_what_went_wrong() {
     let controller = Controller::start();
     let file = controller.file("compose.yaml", COMPOSE);

@@ -84,5 +84,6 @@ fn wanted(replicas: u32) -> Wanted {
         placement: Placement { spread: vec!["rack".into()], ..Placement::default() },
         needs: Needs { memory_bytes: 64 << 20, cpu_millis: 100 },
         platform: Some("linux/arm64".into()),
+        stopped: false,
     }
 }

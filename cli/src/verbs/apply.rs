@@ -7,6 +7,8 @@ use limpet_controller::api::types::ApplyOutcome;
 
 use crate::client::Client;
 use crate::compose_files::{ComposeArgs, accept, many};
+use crate::targets::Target;
+use crate::verbs::wait::Awaited;
 use crate::verbs::{ps, wait};
 use crate::{duration, output};
 
@@ -53,7 +55,9 @@ pub async fn run(args: &ApplyArgs, client: &Client) -> anyhow::Result<()> {
     let outcome = client.apply(&application, args.if_revision).await?;
     output::print(&summary(&outcome))?;
     if let Some(timeout) = args.wait {
-        wait::until_settled(&outcome.application, Some(outcome.revision), timeout, client).await?;
+        let target = Target::whole(application.name);
+        let awaited = Awaited { target: &target, revision: Some(outcome.revision) };
+        wait::until_settled(awaited, timeout, client).await?;
         ps::show(&outcome.application, client).await?;
     }
     Ok(())

@@ -88,11 +88,12 @@ async fn find(application: Option<&str>, client: &Client) -> anyhow::Result<Vec<
     Ok(items)
 }
 
-fn columns() -> [Column<InstanceView>; 9] {
+fn columns() -> [Column<InstanceView>; 10] {
     [
         column("INSTANCE", |item, _| item.instance.as_str().into()),
         column("NODE", |item, _| item.node.as_deref().unwrap_or_default().into()),
         column("PHASE", phase),
+        column("HEALTH", health),
         column("RESTARTS", |item, _| item.attempt.saturating_sub(1).into()),
         column("AGE", |item, now_ms| age(item.since_ms, now_ms).into()),
         column("IMAGE", |item, _| item.image.as_str().into()),
@@ -109,6 +110,19 @@ fn phase(item: &InstanceView, _now_ms: u64) -> Field {
         _ => Tone::Waiting,
     };
     Field { text: item.phase.clone(), tone }
+}
+
+/// Health in the words of Docker; of who has only a ready probe, what that says.
+fn health(item: &InstanceView, _now_ms: u64) -> Field {
+    let (text, tone) = match (item.health.as_deref(), item.ready) {
+        (Some("healthy"), Some(false)) => ("not ready", Tone::Waiting),
+        (Some("healthy"), _) => ("healthy", Tone::Good),
+        (Some(health), _) => (health, if health == "starting" { Tone::Waiting } else { Tone::Bad }),
+        (None, Some(true)) => ("ready", Tone::Good),
+        (None, Some(false)) => ("not ready", Tone::Waiting),
+        (None, None) => ("", Tone::Plain),
+    };
+    Field { text: text.to_owned(), tone }
 }
 
 fn exit(item: &InstanceView, _now_ms: u64) -> Field {

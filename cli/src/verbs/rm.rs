@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
+use limpet_protocol::id::ApplicationName;
 
 use crate::client::Client;
-use crate::verbs::wait;
+use crate::targets::Target;
+use crate::verbs::wait::{self, Awaited};
 use crate::{duration, output};
 
 /// Arguments of `limpet rm`.
@@ -19,7 +21,7 @@ Examples:
 pub struct RmArgs {
     /// The applications
     #[arg(required = true, value_name = "APP")]
-    applications: Vec<String>,
+    applications: Vec<ApplicationName>,
     /// Return when the last container has stopped, at most after DURATION
     #[arg(
         long, value_name = "DURATION", value_parser = duration::parse,
@@ -34,9 +36,11 @@ pub struct RmArgs {
 /// If there is no such application, or it does not stop in time.
 pub async fn run(args: &RmArgs, client: &Client) -> anyhow::Result<()> {
     for application in &args.applications {
-        let outcome = client.remove(application).await?;
+        let outcome = client.remove(application.as_str()).await?;
         if let Some(timeout) = args.wait {
-            wait::until_gone(application, timeout, client).await?;
+            let target = Target::whole(application.clone());
+            let awaited = Awaited { target: &target, revision: Some(outcome.revision) };
+            wait::until_gone(awaited, timeout, client).await?;
         }
         let (removed, revision) = (outcome.removed.join(", "), outcome.revision);
         output::print(&format!("removed {application} ({removed}) at revision {revision}\n"))?;

@@ -43,19 +43,23 @@ pub async fn run(args: &ServicesArgs, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn columns() -> [Column<Row>; 6] {
+fn columns() -> [Column<Row>; 7] {
     [
         column("SERVICE", |row, _| format!("{}.{}", row.application, row.service.name).into()),
         column("MODE", |row, _| row.service.mode.as_str().into()),
         column("READY", |row, _| ready(&row.service)),
         column("IMAGE", |row, _| row.service.image.as_str().into()),
+        wide("RUNNING", |row, _| row.service.running.into()),
         wide("COMPLETED", |row, _| row.service.completed.into()),
         column("REASON", |row, _| row.service.reasons.join("; ").into()),
     ]
 }
 
 fn ready(service: &ServiceView) -> Field {
-    let text = format!("{}/{}", service.running + service.completed, service.wanted);
+    if service.stopped {
+        return Field { text: "stopped".to_owned(), tone: Tone::Plain };
+    }
+    let text = format!("{}/{}", service.ready.saturating_add(service.completed), service.wanted);
     let tone = if service.settled { Tone::Good } else { Tone::Waiting };
     Field { text, tone }
 }

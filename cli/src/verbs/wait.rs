@@ -6,12 +6,13 @@
 
 use std::time::Duration;
 
-use clap::Args;
-use limpet_controller::api::types::{ApplicationView, InstanceView};
+use clap::{Args, ValueEnum};
+use limpet_controller::api::types::{ApplicationView, InstanceView, List, ServiceView};
 use tokio::time::Instant;
 
 use crate::client::{Client, ClientError};
-use crate::exit::Code;
+use crate::exit::{Code, NotFound};
+use crate::targets::Target;
 use crate::{duration, progress};
 
 /// How long is waited when nothing else is said.
@@ -29,18 +30,46 @@ const MAX_REASONS: usize = 10;
 /// Arguments of `limpet wait`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Ends with exit code 0 when every service is as wanted: it runs, or has completed where its restart policy says so.
-Ends with 1 and the reasons when nothing moves any more, with 124 when the time is over.
+Ends with exit code 0 when it is so, with 1 and the reasons when nothing moves any more, with 124 when the time is over.
 
-Example:
-  limpet wait shop --timeout 30s && curl http://localhost:8080")]
+Examples:
+  limpet wait shop --timeout 30s && curl http://localhost:8080
+  limpet wait shop.import --for completed
+  limpet rm shop; limpet wait shop --for gone")]
 pub struct WaitArgs {
-    /// The application
-    #[arg(value_name = "APP")]
-    application: String,
+    /// An application, or one service of it
+    #[arg(value_name = "APP|APP.SERVICE")]
+    target: Target,
+    /// What to wait for
+    #[arg(long = "for", value_enum, default_value_t, value_name = "CONDITION")]
+    condition: Condition,
     /// How long to wait at most
     #[arg(long, value_name = "DURATION", value_parser = duration::parse, default_value = DEFAULT_TIMEOUT)]
     timeout: Duration,
+}
+
+/// What can be waited for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Condition {
+    /// Every service is as wanted: its instances run and are ready, or have completed where they should.
+    #[default]
+    #[value(aliases = ["ready", "healthy"])]
+    Settled,
+    /// Every instance runs or has completed, ready or not.
+    Running,
+    /// Every instance has completed.
+    Completed,
+    /// Nothing is left.
+    Gone,
+}
+
+/// Who is waited for, from which revision on.
+#[derive(Debug, Clone, Copy)]
+pub struct Awaited<'a> {
+    /// An application, or one service of it.
+    pub target: &'a Target,
+    /// What is known of an older revision does not count.
+    pub revision: Option<u64>,
 }
 
 /// Why the waiting ended without what was waited for.
@@ -96,40 +125,51 @@ fn bullets(reasons: &[String]) -> String {
 /// Waits as the arguments say.
 ///
 /// # Errors
-/// [`WaitError`] if it does not come to run.
+/// [`WaitError`] if it does not come to be.
 pub async fn run(args: &WaitArgs, client: &Client) -> anyhow::Result<()> {
-    client.application(&args.application).await?;
-    until_settled(&args.application, None, args.timeout, client).await
+    let awaited = Awaited { target: &args.target, revision: None };
+    if args.condition == Condition::Gone {
+        return until_gone(awaited, args.timeout, client).await;
+    }
+    let known = client.application(args.target.application.as_str()).await?;
+    if !known.services.iter().any(|service| args.target.means(&service.name)) {
+        return Err(NotFound(format!("there is no service {}", args.target)).into());
+    }
+    until(args.condition, awaited, args.timeout, client).await
 }
 
-/// Waits until an application is as wanted, at the given revision or a newer one.
+/// Waits until an application or service is as wanted, at the given revision or a newer one.
 ///
 /// # Errors
 /// [`WaitError`] if it does not come to run.
 pub async fn until_settled(
-    application: &str,
-    revision: Option<u64>,
+    awaited: Awaited<'_>,
+    timeout: Duration,
+    client: &Client,
+) -> anyhow::Result<()> {
+    until(Condition::Settled, awaited, timeout, client).await
+}
+
+async fn until(
+    condition: Condition,
+    awaited: Awaited<'_>,
     timeout: Duration,
     client: &Client,
 ) -> anyhow::Result<()> {
     let bar = progress::over_instances();
+    let who = awaited.target.to_string();
     let started = Instant::now();
     let (mut pause, mut seen, mut moved_at) = (FIRST_PAUSE, Vec::new(), started);
     loop {
-        let view = match client.application(application).await {
-            Ok(view) => view,
-            Err(ClientError::Answer { status, .. }) if status.as_u16() == 404 => {
-                return Err(WaitError::Removed { application: application.into() }.into());
-            }
-            Err(error) => return Err(error.into()),
+        let Some((view, instances)) = look(awaited.target, client).await? else {
+            return Err(WaitError::Removed { application: who }.into());
         };
-        let instances = client.instances(Some(application)).await?.items;
         let now = movement(&instances);
         if seen != now {
             (seen, moved_at) = (now, Instant::now());
         }
-        let known = revision.is_none_or(|revision| view.revision >= revision);
-        let verdict = if known { judge(&view, &instances) } else { Verdict::Going };
+        let known = awaited.revision.is_none_or(|revision| view.revision >= revision);
+        let verdict = if known { judge(condition, &view, &instances) } else { Verdict::Going };
         show(&bar, &view);
         match verdict {
             Verdict::Settled => {
@@ -138,12 +178,11 @@ pub async fn until_settled(
             }
             Verdict::Stuck if moved_at.elapsed() >= STUCK_AFTER => {
                 let reasons = reasons(&view, &instances);
-                return Err(WaitError::Stuck { application: application.into(), reasons }.into());
+                return Err(WaitError::Stuck { application: who, reasons }.into());
             }
             _ if started.elapsed() >= timeout => {
                 let reasons = reasons(&view, &instances);
-                let application = application.into();
-                return Err(WaitError::Timeout { application, timeout, reasons }.into());
+                return Err(WaitError::Timeout { application: who, timeout, reasons }.into());
             }
             _ => tokio::time::sleep(pause).await,
         }
@@ -151,26 +190,55 @@ pub async fn until_settled(
     }
 }
 
-/// Waits until nothing of an application is left on any node that answers.
+/// How the services that are waited for fare, with their instances; none if the application or the
+/// service is gone.
+async fn look(
+    target: &Target,
+    client: &Client,
+) -> anyhow::Result<Option<(ApplicationView, Vec<InstanceView>)>> {
+    let name = target.application.as_str();
+    let mut view = match client.application(name).await {
+        Ok(view) => view,
+        Err(ClientError::Answer { status, .. }) if status.as_u16() == 404 => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    view.services.retain(|service| target.means(&service.name));
+    if view.services.is_empty() {
+        return Ok(None);
+    }
+    let instances = instances(target, client).await?;
+    Ok(Some((view, instances.items)))
+}
+
+async fn instances(target: &Target, client: &Client) -> Result<List<InstanceView>, ClientError> {
+    let mut list = client.instances(Some(target.application.as_str())).await?;
+    list.items.retain(|instance| target.means(&instance.service));
+    Ok(list)
+}
+
+/// Waits until nothing of an application or service is left on any node that answers.
 ///
 /// # Errors
 /// [`WaitError::Timeout`] if something stays.
 pub async fn until_gone(
-    application: &str,
+    awaited: Awaited<'_>,
     timeout: Duration,
     client: &Client,
 ) -> anyhow::Result<()> {
-    let bar = progress::spinner(format!("{application} stops"));
+    let target = awaited.target;
+    let bar = progress::spinner(format!("{target} stops"));
     let (started, mut pause) = (Instant::now(), FIRST_PAUSE);
     loop {
-        let left = client.instances(Some(application)).await?.items;
-        if left.is_empty() {
+        let List { revision, items: left } = instances(target, client).await?;
+        // An older revision may not know of anything yet.
+        let known = awaited.revision.is_none_or(|wanted| revision >= wanted);
+        if left.is_empty() && known {
             bar.finish_and_clear();
             return Ok(());
         }
         if started.elapsed() >= timeout {
             let reasons = left.iter().map(one_line).collect();
-            let application = application.into();
+            let application = target.to_string();
             return Err(WaitError::Timeout { application, timeout, reasons }.into());
         }
         tokio::time::sleep(pause).await;
@@ -230,9 +298,19 @@ fn movement(instances: &[InstanceView]) -> Vec<(String, String)> {
     instances.iter().map(of).collect()
 }
 
+/// Whether a service is as far as the condition wants it.
+fn holds(condition: Condition, service: &ServiceView) -> bool {
+    match condition {
+        Condition::Settled => service.settled,
+        Condition::Running => service.running.saturating_add(service.completed) >= service.wanted,
+        Condition::Completed => service.completed >= service.wanted,
+        Condition::Gone => service.wanted == 0 && service.running == 0,
+    }
+}
+
 /// An application is stuck when each instance that does not run is halted, or waits for such a one.
-fn judge(view: &ApplicationView, instances: &[InstanceView]) -> Verdict {
-    if view.services.iter().all(|service| service.settled) {
+fn judge(condition: Condition, view: &ApplicationView, instances: &[InstanceView]) -> Verdict {
+    if view.services.iter().all(|service| holds(condition, service)) {
         return Verdict::Settled;
     }
     let at_rest = |instance: &InstanceView| {
@@ -273,8 +351,6 @@ fn one_line(instance: &InstanceView) -> String {
 
 #[cfg(test)]
 mod tests {
-    use limpet_controller::api::types::ServiceView;
-
     use super::*;
     use crate::targets::tests::instance;
 
@@ -285,7 +361,9 @@ mod tests {
             image: "i".into(),
             wanted: 2,
             running: 1,
+            ready: 1,
             completed: 0,
+            stopped: false,
             settled,
             reasons: Vec::new(),
         };
@@ -315,10 +393,35 @@ mod tests {
             (&[("pulling", Some("no such registry")), ("running", None)], Verdict::Stuck),
         ];
         for (phases, verdict) in cases {
-            assert_eq!(judge(&view(false), &with_phases(phases)), verdict, "{phases:?}");
+            assert_eq!(
+                judge(Condition::Settled, &view(false), &with_phases(phases)),
+                verdict,
+                "{phases:?}"
+            );
         }
-        assert_eq!(judge(&view(true), &with_phases(&[("failed", None)])), Verdict::Settled);
-        assert_eq!(judge(&view(false), &[]), Verdict::Going);
+        assert_eq!(
+            judge(Condition::Settled, &view(true), &with_phases(&[("failed", None)])),
+            Verdict::Settled
+        );
+        assert_eq!(judge(Condition::Settled, &view(false), &[]), Verdict::Going);
+    }
+
+    #[test]
+    fn a_condition_holds_when_its_counts_say_so() {
+        use Condition::{Completed, Gone, Running, Settled};
+        let mut service = view(false).services.remove(0);
+        let holds_of = |service: &ServiceView| {
+            [Settled, Running, Completed, Gone].map(|condition| holds(condition, service))
+        };
+        assert_eq!(holds_of(&service), [false; 4], "one of two runs");
+        service.running = 2;
+        assert_eq!(holds_of(&service), [false, true, false, false], "both run, one is ready");
+        (service.ready, service.settled) = (2, true);
+        assert_eq!(holds_of(&service), [true, true, false, false]);
+        (service.running, service.ready, service.completed) = (0, 0, 2);
+        assert_eq!(holds_of(&service), [true, true, true, false]);
+        (service.wanted, service.completed, service.stopped) = (0, 0, true);
+        assert_eq!(holds_of(&service), [true; 4], "stopped");
     }
 
     #[test]
@@ -327,9 +430,13 @@ mod tests {
             let (phase, exit_code) = (phase.to_owned(), Some(3));
             vec![InstanceView { phase, attempt, exit_code, ..instance("shop", "web", 1) }]
         };
-        assert_eq!(judge(&view(false), &turn("waiting", 2)), Verdict::Going, "it may yet come up");
-        assert_eq!(judge(&view(false), &turn("waiting", 7)), Verdict::Stuck);
-        assert_eq!(judge(&view(false), &turn("creating", 8)), Verdict::Stuck);
+        assert_eq!(
+            judge(Condition::Settled, &view(false), &turn("waiting", 2)),
+            Verdict::Going,
+            "it may yet come up"
+        );
+        assert_eq!(judge(Condition::Settled, &view(false), &turn("waiting", 7)), Verdict::Stuck);
+        assert_eq!(judge(Condition::Settled, &view(false), &turn("creating", 8)), Verdict::Stuck);
         assert_eq!(movement(&turn("waiting", 7)), movement(&turn("running", 8)));
         assert_ne!(movement(&turn("waiting", 1)), movement(&turn("running", 2)));
     }

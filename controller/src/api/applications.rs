@@ -8,25 +8,18 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use limpet_oci::{ImageLayout, Reference};
 use limpet_protocol::application::{Application, Service};
-use limpet_protocol::codec;
-use limpet_protocol::id::{ApplicationName, ServiceName};
+use limpet_protocol::id::ServiceName;
 use serde::Deserialize;
 
 use super::body::{self, Params};
 use super::error::{ApiError, Errors};
-use super::types::{ApplicationView, ApplyOutcome, List, ServiceView};
-use super::{Api, check, outcome};
-use crate::clock::now_ms;
+use super::types::{ApplicationPatch, ApplicationView, ApplyOutcome, List, ServiceView};
+use super::{Api, check, edit, outcome, patch};
 use crate::control_loop::View;
-use crate::store::records::ApplicationRecord;
-use crate::store::{
-    CommitError, Compare, Entry, Key, Kind, MAX_VALUE_BYTES, Op, Revision, Store, Transaction,
-};
+use crate::store::{Compare, Entry, Kind, MAX_VALUE_BYTES, Op, Transaction};
 
 /// Largest body: JSON takes about twice the room of what is stored.
 const MAX_BODY_BYTES: usize = 2 * MAX_VALUE_BYTES;
-/// How often an apply begins again because somebody else was faster.
-const MAX_TRIES: usize = 4;
 
 /// The query of an apply.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -58,7 +51,7 @@ pub(super) async fn show(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<ApplicationView>, ApiError> {
-    let (_, entry) = find(&api.store, &name)?;
+    let (_, entry) = edit::find(&api.store, &name)?;
     let view = Arc::clone(&api.control.view.borrow());
     show_one(&name, &entry, &view, &by_application(&view)).map(Json)
 }
@@ -79,15 +72,31 @@ pub(super) async fn apply(
     let mut application: Application = body::json(body, MAX_BODY_BYTES).await?;
     check::check(&application, &name).map_err(ApiError::bad_request)?;
     resolve_images(&api.images, &mut application);
-    for _ in 0..MAX_TRIES {
-        match try_apply(&api.store, &application, query.if_revision).await {
-            Err(Attempt::Conflict) if query.if_revision.is_none() => {}
-            Err(Attempt::Conflict) => break,
-            Err(Attempt::Failed(error)) => return Err(error),
-            Ok(outcome) => return Ok(Json(outcome)),
-        }
-    }
-    Err(ApiError::conflict(format!("application {name} is being changed by others: try again")))
+    let wanted = |old: Option<&Application>| Ok(carried_over(old, &application));
+    edit::edit(&api.store, &application.name, query.if_revision, wanted).await.map(Json)
+}
+
+/// Changes single services of an application: how many instances, stopped or not, restarted.
+#[utoipa::path(
+    patch, path = "/v1/applications/{name}", params(("name" = String, Path), ApplyQuery),
+    request_body = ApplicationPatch,
+    responses((status = 200, description = "What it did", body = ApplyOutcome), Errors)
+)]
+pub(super) async fn change(
+    State(api): State<Api>,
+    Path(name): Path<String>,
+    Params(query): Params<ApplyQuery>,
+    body: Body,
+) -> Result<Json<ApplyOutcome>, ApiError> {
+    let change: ApplicationPatch = body::json(body, MAX_BODY_BYTES).await?;
+    let known = edit::name(&name)?;
+    let wanted = |old: Option<&Application>| {
+        let old = old.ok_or_else(|| edit::missing(&name))?;
+        let new = patch::patched(old, &change)?;
+        check::check(&new, &name).map_err(ApiError::bad_request)?;
+        Ok(new)
+    };
+    edit::edit(&api.store, &known, query.if_revision, wanted).await.map(Json)
 }
 
 /// Removes an application.
@@ -99,85 +108,23 @@ pub(super) async fn remove(
     State(api): State<Api>,
     Path(name): Path<String>,
 ) -> Result<Json<ApplyOutcome>, ApiError> {
-    let (key, entry) = find(&api.store, &name)?;
-    let mut outcome = outcome::removal(&decode(&name, &entry)?.application);
+    let (key, entry) = edit::find(&api.store, &name)?;
+    let mut outcome = outcome::removal(&edit::decode(&name, &entry)?.application);
     let compare = vec![Compare { key: key.clone(), modified: Some(entry.modified) }];
     let transaction = Transaction { compare, ops: vec![Op::Delete(key)], if_revision: None };
     outcome.revision = api.store.commit(transaction).await?.0;
     Ok(Json(outcome))
 }
 
-enum Attempt {
-    Conflict,
-    Failed(ApiError),
-}
-
-impl<E: Into<ApiError>> From<E> for Attempt {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
+/// What a file says of an application that is there already: what people did to its services by
+/// hand and no file can say stays.
+fn carried_over(old: Option<&Application>, file: &Application) -> Application {
+    let mut new = file.clone();
+    for (name, service) in &mut new.services {
+        let before = old.and_then(|old| old.services.get(name));
+        service.spec.restarts = before.map_or(0, |before| before.spec.restarts);
     }
-}
-
-async fn try_apply(
-    store: &Store,
-    application: &Application,
-    if_revision: Option<u64>,
-) -> Result<ApplyOutcome, Attempt> {
-    let name = &application.name;
-    let key = Key::Application(name.clone());
-    let stored = store.get(&key)?;
-    let found = stored.as_ref().map(|entry| entry.modified);
-    if let Some(expected) = if_revision
-        && expected != found.unwrap_or_default().0
-    {
-        let found =
-            found.map_or("is not there".to_owned(), |at| format!("is at revision {}", at.0));
-        let message = format!("application {name} {found}, not at revision {expected}");
-        return Err(ApiError::conflict(message).into());
-    }
-    let old = stored.as_ref().map(|entry| decode(name.as_str(), entry)).transpose()?;
-    let mut outcome = outcome::compare(old.as_ref().map(|old| &old.application), application);
-    if let Some(at) = found
-        && outcome::is_unchanged(&outcome)
-    {
-        outcome.revision = at.0;
-        return Ok(outcome);
-    }
-    let value = encode(application)?;
-    let transaction = Transaction {
-        compare: vec![Compare { key: key.clone(), modified: found }],
-        if_revision: None,
-        ops: vec![Op::Put(key, value)],
-    };
-    match store.commit(transaction).await {
-        Ok(Revision(revision)) => Ok(ApplyOutcome { revision, ..outcome }),
-        Err(CommitError::Conflict { .. }) => Err(Attempt::Conflict),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn encode(application: &Application) -> Result<Vec<u8>, ApiError> {
-    let record = ApplicationRecord { application: application.clone(), applied_ms: now_ms() };
-    let bytes = codec::encode_within(&record, MAX_VALUE_BYTES);
-    // What is written must be readable: the reader has a limit of items too.
-    let checked = bytes.and_then(|bytes| codec::check(&bytes).map(|()| bytes));
-    checked.map_err(|error| {
-        ApiError::too_large(format!("application {} is too large: {error}", application.name))
-    })
-}
-
-fn decode(name: &str, entry: &Entry) -> Result<ApplicationRecord, ApiError> {
-    codec::decode_within(&entry.value, MAX_VALUE_BYTES).map_err(|error| {
-        tracing::error!(name, "an application in the store cannot be read");
-        ApiError::internal(&error)
-    })
-}
-
-fn find(store: &Store, name: &str) -> Result<(Key, Entry), ApiError> {
-    let missing = || ApiError::not_found(format!("there is no application {name:?}"));
-    let key = Key::Application(ApplicationName::new(name).map_err(|_| missing())?);
-    let entry = store.get(&key)?.ok_or_else(missing)?;
-    Ok((key, entry))
+    new
 }
 
 /// Images that the controller has are pinned to what they are now; what the client says about it
@@ -208,7 +155,7 @@ fn show_one(
     view: &View,
     services: &Services<'_>,
 ) -> Result<ApplicationView, ApiError> {
-    let record = decode(name, entry)?;
+    let record = edit::decode(name, entry)?;
     // What the loop knows of an older version must not pass as news of this one.
     let is_planned = view.revision >= entry.modified;
     let services = record.application.services.iter().map(|(service, wanted)| {
@@ -227,14 +174,17 @@ fn show_one(
 
 fn unplanned(name: &ServiceName, service: &Service, known: Option<&ServiceView>) -> ServiceView {
     let mode = service.mode;
-    let wanted = mode.slots().unwrap_or_else(|| known.map_or(0, |known| known.wanted));
+    let slots = if service.stopped { Some(0) } else { mode.slots() };
+    let wanted = slots.unwrap_or_else(|| known.map_or(0, |known| known.wanted));
     ServiceView {
         name: name.to_string(),
         mode: mode.as_str().to_owned(),
         image: service.spec.image.reference.clone(),
         wanted,
         running: 0,
+        ready: 0,
         completed: 0,
+        stopped: service.stopped,
         settled: false,
         reasons: vec!["it is being planned".to_owned()],
     }

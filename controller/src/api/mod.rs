@@ -10,6 +10,7 @@ mod applications;
 mod body;
 mod changes;
 mod check;
+mod edit;
 mod error;
 mod events;
 mod fleet;
@@ -17,6 +18,7 @@ mod images;
 mod log_lines;
 mod logs;
 mod outcome;
+mod patch;
 mod registry;
 pub mod server;
 mod status;
@@ -121,7 +123,12 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(status::readiness))
         .routes(routes!(status::version))
         .routes(routes!(applications::list))
-        .routes(routes!(applications::show, applications::apply, applications::remove))
+        .routes(routes!(
+            applications::show,
+            applications::apply,
+            applications::change,
+            applications::remove
+        ))
         .routes(routes!(fleet::instances))
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::node))

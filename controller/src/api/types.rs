@@ -7,6 +7,7 @@
 //! | `PUT /v1/applications/{name}?if_revision=` | [`limpet_protocol::application::Application`] → [`ApplyOutcome`] |
 //! | `GET /v1/applications` | → [`List`] of [`ApplicationView`] |
 //! | `GET /v1/applications/{name}` | → [`ApplicationView`] |
+//! | `PATCH /v1/applications/{name}?if_revision=` | [`ApplicationPatch`] → [`ApplyOutcome`] |
 //! | `DELETE /v1/applications/{name}` | → [`ApplyOutcome`] |
 //! | `GET /v1/instances?application=&service=&node=` | → [`List`] of [`InstanceView`] |
 //! | `GET /v1/instances/{instance}/logs?tail=&follow=` | → lines of JSON, each a [`LogLine`] |
@@ -91,7 +92,7 @@ pub struct ApplicationView {
 pub struct ServiceView {
     /// Its name.
     pub name: String,
-    /// `replicated` or `global`.
+    /// `replicated`, `global`, `replicated-job` or `global-job`.
     pub mode: String,
     /// The image as the file names it.
     pub image: String,
@@ -99,9 +100,14 @@ pub struct ServiceView {
     pub wanted: u32,
     /// How many run what is wanted.
     pub running: u32,
+    /// How many of those may get traffic: their checks and probes say so, or they have none.
+    pub ready: u32,
     /// How many have ended with success and are not started again.
     pub completed: u32,
-    /// Whether all is as wanted: every instance runs, or completed where its policy says so.
+    /// Whether people stopped it: nothing of it is wanted until it is started again.
+    pub stopped: bool,
+    /// Whether all is as wanted: every instance runs and is ready, or completed where its policy
+    /// says so.
     pub settled: bool,
     /// Why it is not as wanted, one sentence for each cause.
     pub reasons: Vec<String>,
@@ -136,6 +142,32 @@ pub struct InstanceView {
     pub out_of_memory: bool,
     /// Whether it runs the newest spec.
     pub current: bool,
+    /// What its health check says: `starting`, `healthy`, `unhealthy`; none where it has none.
+    pub health: Option<String>,
+    /// Whether it may get traffic; none where nothing checks that: as soon as it runs.
+    pub ready: Option<bool>,
+}
+
+/// A change of single services of an application.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApplicationPatch {
+    /// What changes of these services, by name.
+    pub services: BTreeMap<String, ServicePatch>,
+    /// What changes of every service that `services` does not name.
+    pub every: Option<ServicePatch>,
+}
+
+/// A change of a service; what it does not name stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ServicePatch {
+    /// So many instances; for a replicated job, so many completions.
+    pub replicas: Option<u32>,
+    /// Whether it is stopped: `true` stops every instance, `false` starts them again.
+    pub stopped: Option<bool>,
+    /// Every instance is replaced by one of the same kind, under the rules of an update.
+    pub restart: bool,
 }
 
 /// A node and how it fares.

@@ -10,7 +10,7 @@ use limpet_protocol::application::Service;
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, NodeId, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Exit, InstanceStatus};
+use limpet_protocol::report::{Exit, Health, InstanceStatus};
 use limpet_protocol::spec::RestartCondition;
 
 use super::node::ObservedNode;
@@ -136,6 +136,8 @@ struct Row {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Counts {
+    Ready,
+    /// It runs, but its checks do not let it have traffic (yet).
     Running,
     Completed,
     Not,
@@ -182,6 +184,8 @@ fn blank(shown: Shown<'_>, slot: Slot, node: Option<&NodeId>) -> InstanceView {
         exit_code: None,
         out_of_memory: false,
         current: true,
+        health: None,
+        ready: None,
     }
 }
 
@@ -210,24 +214,43 @@ fn placed_row(
     }
     if node.standing != Standing::Ready {
         view.phase = UNKNOWN.to_owned();
+        (view.health, view.ready) = (None, None);
         let standing = format!("node {id} is {}", node.standing.as_str());
         view.reason = Some(why.map_or(standing, str::to_owned));
         return Row { view, counts: Counts::Not };
     }
     let counts = match status {
-        Some(status) if Some(status.spec) == shown.spec => counts(shown.service, status.phase),
+        Some(status) if Some(status.spec) == shown.spec => counts(shown.service, status),
         _ => Counts::Not,
     };
     Row { view, counts }
 }
 
-fn counts(service: &Service, phase: Phase) -> Counts {
+fn counts(service: &Service, status: &InstanceStatus) -> Counts {
     let again = service.spec.restart.condition == RestartCondition::Any;
-    match phase {
+    match status.phase {
+        Phase::Running if is_ready(status) => Counts::Ready,
         Phase::Running => Counts::Running,
         Phase::Completed if !again => Counts::Completed,
         _ => Counts::Not,
     }
+}
+
+/// Whether nothing that looks after the instance holds it back.
+fn is_ready(status: &InstanceStatus) -> bool {
+    status.is_ready() && matches!(status.health, None | Some(Health::Healthy))
+}
+
+/// Why a running instance is not ready, for a person to read.
+fn not_ready(status: &InstanceStatus) -> Option<&'static str> {
+    if status.phase != Phase::Running || is_ready(status) {
+        return None;
+    }
+    Some(match status.health {
+        Some(Health::Unhealthy) => "its health check fails",
+        Some(Health::Starting) => "its health check has not succeeded yet",
+        Some(Health::Healthy) | None => "its ready probe has not succeeded",
+    })
 }
 
 fn fill(view: &mut InstanceView, status: &InstanceStatus) {
@@ -240,7 +263,10 @@ fn fill(view: &mut InstanceView, status: &InstanceStatus) {
             Exit { code: Some(code), .. } => format!("it ended with exit code {code}"),
             Exit { code: None, .. } => "it ended while nobody watched".to_owned(),
         });
+    let ended = ended.or_else(|| not_ready(status).map(str::to_owned));
     view.reason = status.reason.clone().map(cut).or(ended);
+    view.health = status.health.map(|health| health.as_str().to_owned());
+    view.ready = status.ready;
     view.exit_code = status.last_exit.and_then(|exit| exit.code);
     view.out_of_memory = status.last_exit.is_some_and(|exit| exit.out_of_memory);
 }
@@ -262,6 +288,8 @@ fn extra(id: &NodeId, node: &ObservedNode, status: &InstanceStatus) -> InstanceV
         exit_code: None,
         out_of_memory: false,
         current: false,
+        health: None,
+        ready: None,
     };
     fill(&mut view, status);
     if node.standing != Standing::Ready {
@@ -277,23 +305,30 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
     let count = |what: Counts| {
         u32::try_from(rows.iter().filter(|row| row.counts == what).count()).unwrap_or(u32::MAX)
     };
-    let (running, completed) = (count(Counts::Running), count(Counts::Completed));
-    let mode = shown.service.mode;
-    let wanted = mode.slots().unwrap_or_else(|| u32::try_from(rows.len()).unwrap_or(u32::MAX));
+    let (ready, completed) = (count(Counts::Ready), count(Counts::Completed));
+    let (mode, stopped) = (shown.service.mode, shown.service.stopped);
+    let placed = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+    let wanted = if stopped { 0 } else { mode.slots().unwrap_or(placed) };
     let nowhere = match shown.spec {
         Some(_) => sources.planner.why_nowhere(shown.key),
         None => Some("its specification is too large for a node: make it smaller".to_owned()),
     };
-    let settled = nowhere.is_none() && running.saturating_add(completed) == wanted;
+    let settled = nowhere.is_none() && ready.saturating_add(completed) == wanted;
     let mut reasons = reasons(rows);
     reasons.extend(nowhere);
+    if stopped {
+        let key = shown.key;
+        reasons.push(format!("stopped by a person: `limpet start {key}` starts it again"));
+    }
     ServiceView {
         name: shown.key.service.to_string(),
         mode: mode.as_str().to_owned(),
         image: shown.service.spec.image.reference.clone(),
         wanted,
-        running,
+        running: ready.saturating_add(count(Counts::Running)),
+        ready,
         completed,
+        stopped,
         settled,
         reasons,
     }
@@ -302,7 +337,8 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
 /// One sentence for each cause, with how many instances it holds up.
 fn reasons(rows: &[Row]) -> Vec<String> {
     let mut causes: BTreeMap<(&str, &str), (usize, &InstanceView)> = BTreeMap::new();
-    for row in rows.iter().filter(|row| row.counts == Counts::Not) {
+    let late = |row: &&Row| matches!(row.counts, Counts::Not | Counts::Running);
+    for row in rows.iter().filter(late) {
         if let Some(reason) = &row.view.reason {
             let cause = causes.entry((&row.view.phase, reason)).or_insert((0, &row.view));
             cause.0 += 1;

@@ -59,6 +59,8 @@ pub struct Wanted {
     pub needs: Needs,
     /// The platform that the spec asks for, `os/arch[/variant]`.
     pub platform: Option<String>,
+    /// People stopped it: it has no instances until it is started again.
+    pub stopped: bool,
 }
 
 impl Wanted {
@@ -75,6 +77,7 @@ impl Wanted {
                 cpu_millis: resources.cpu_reservation_millis.unwrap_or(0),
             },
             platform: service.spec.image.platform.clone(),
+            stopped: service.stopped,
         }
     }
 }

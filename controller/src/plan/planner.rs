@@ -206,7 +206,7 @@ impl Planner {
     /// Keeps of a service what still fits, at most as many as are wanted.
     fn keep(&mut self, key: &ServiceKey) {
         let old = self.lift(key);
-        let Some(wanted) = self.wanted.get(key) else { return };
+        let Some(wanted) = self.wanted.get(key).filter(|wanted| !wanted.stopped) else { return };
         let mut fitting: Vec<(bool, Slot, NodeId)> = vec![];
         for (id, slots) in &old.on {
             let Some(seat) = self.seats.get(id) else { continue };
@@ -248,7 +248,8 @@ impl Planner {
     fn fill(&mut self, key: &ServiceKey) {
         self.unplaced.remove(key);
         self.open.remove(key);
-        let Some(wanted) = self.wanted.get(key).cloned() else { return };
+        let wanted = self.wanted.get(key).filter(|wanted| !wanted.stopped);
+        let Some(wanted) = wanted.cloned() else { return };
         let mut placed = self.lift(key);
         placed.spec = Some(wanted.spec);
         placed.needs = wanted.needs;
@@ -449,6 +450,7 @@ impl Planner {
     pub fn why_nowhere(&self, key: &ServiceKey) -> Option<String> {
         let wanted = self.wanted.get(key)?;
         let nowhere = wanted.mode.is_global()
+            && !wanted.stopped
             && !self.placed.contains_key(key)
             && !self.unplaced.contains_key(key);
         nowhere.then(|| self.why(wanted, &Placed::default()))

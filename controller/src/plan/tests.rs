@@ -33,6 +33,7 @@ fn wanted(replicas: u32) -> Wanted {
         placement: Placement::default(),
         needs: Needs::default(),
         platform: None,
+        stopped: false,
     }
 }
 
@@ -114,6 +115,26 @@ fn a_new_spec_changes_every_node_and_moves_nothing() {
     assert_eq!(planner.plan().nodes.len(), 2);
     assert_eq!(places(&planner, "web"), "n1:1 n2:2");
     assert_eq!(planner.share(&id("n1"))[0].spec, SpecHash([2; 32]));
+}
+
+#[test]
+fn a_stopped_service_has_no_instances_and_no_trouble() {
+    let mut planner = fleet(&[("n1", node(1024, "north"))]);
+    let global = Wanted { mode: Mode::Global, ..wanted(0) };
+    let stopped = |wanted: &Wanted| Wanted { stopped: true, ..wanted.clone() };
+    want(&mut planner, &[("web", wanted(2)), ("all", global.clone())]);
+    planner.plan();
+    want(&mut planner, &[("web", stopped(&wanted(2))), ("all", stopped(&global))]);
+    assert_eq!(planner.plan().nodes, [id("n1")].into());
+    assert_eq!(planner.share(&id("n1")), vec![]);
+    assert_eq!(planner.usage(&id("n1")), Usage::default());
+    assert_eq!((why(&planner, "web"), planner.why_nowhere(&key("all"))), (String::new(), None));
+    want(&mut planner, &[("web", wanted(2)), ("all", global)]);
+    planner.plan();
+    assert_eq!(
+        (places(&planner, "web"), places(&planner, "all")),
+        ("n1:1,2".into(), "n1:1".into())
+    );
 }
 
 #[test]

@@ -10,5 +10,6 @@ mod document;
 mod garbage;
 mod images;
 mod streams;
+mod verbs;
 mod whole;
 mod world;

@@ -226,7 +226,9 @@ fn service_view() -> ServiceView {
         image: "busybox".to_owned(),
         wanted: 2,
         running: 1,
+        ready: 1,
         completed: 0,
+        stopped: false,
         settled: true,
         reasons: Vec::new(),
     }
@@ -247,6 +249,8 @@ fn instance_view(node: Option<&str>, slot: u32) -> InstanceView {
         exit_code: Some(-1),
         out_of_memory: false,
         current: true,
+        health: None,
+        ready: None,
     }
 }
 

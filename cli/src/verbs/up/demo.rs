@@ -7,6 +7,8 @@ use limpet_compose::{LoadOptions, MemoryFiles};
 
 use crate::client::Client;
 use crate::compose_files::accept;
+use crate::targets::Target;
+use crate::verbs::wait::Awaited;
 use crate::verbs::{ps, wait};
 use crate::{output, progress};
 
@@ -31,7 +33,9 @@ pub async fn run(client: &Client) -> anyhow::Result<()> {
     let project = accept(limpet_compose::load(&options, &files))?;
     let application = accept(project.to_application())?;
     let outcome = client.apply(&application, None).await.context("apply the demo")?;
-    wait::until_settled(&outcome.application, Some(outcome.revision), TIMEOUT, client).await?;
+    let target = Target::whole(application.name);
+    let awaited = Awaited { target: &target, revision: Some(outcome.revision) };
+    wait::until_settled(awaited, TIMEOUT, client).await?;
 
     output::print("The demo application runs:\n\n")?;
     ps::show(&outcome.application, client).await?;

@@ -1,0 +1,129 @@
+//! Writing an application: read, change, write if nobody else did, and again if somebody did.
+
+use limpet_protocol::application::Application;
+use limpet_protocol::codec;
+use limpet_protocol::id::ApplicationName;
+
+use super::error::ApiError;
+use super::outcome;
+use super::types::ApplyOutcome;
+use crate::clock::now_ms;
+use crate::store::records::ApplicationRecord;
+use crate::store::{
+    CommitError, Compare, Entry, Key, MAX_VALUE_BYTES, Op, Revision, Store, Transaction,
+};
+
+/// How often a change begins again because somebody else was faster.
+const MAX_TRIES: usize = 4;
+
+/// Brings an application to what `change` makes of the stored one (none if there is none), if it
+/// is still at the given revision. Nothing is written when nothing changes.
+pub(super) async fn edit(
+    store: &Store,
+    name: &ApplicationName,
+    if_revision: Option<u64>,
+    change: impl Fn(Option<&Application>) -> Result<Application, ApiError>,
+) -> Result<ApplyOutcome, ApiError> {
+    for _ in 0..MAX_TRIES {
+        match attempt(store, name, if_revision, &change).await {
+            Err(Attempt::Conflict) if if_revision.is_none() => {}
+            Err(Attempt::Conflict) => break,
+            Err(Attempt::Failed(error)) => return Err(error),
+            Ok(outcome) => return Ok(outcome),
+        }
+    }
+    Err(ApiError::conflict(format!("application {name} is being changed by others: try again")))
+}
+
+enum Attempt {
+    Conflict,
+    Failed(ApiError),
+}
+
+impl<E: Into<ApiError>> From<E> for Attempt {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+async fn attempt(
+    store: &Store,
+    name: &ApplicationName,
+    if_revision: Option<u64>,
+    change: impl Fn(Option<&Application>) -> Result<Application, ApiError>,
+) -> Result<ApplyOutcome, Attempt> {
+    let key = Key::Application(name.clone());
+    let stored = store.get(&key)?;
+    let found = stored.as_ref().map(|entry| entry.modified);
+    expect(name, if_revision, found)?;
+    let old = stored.as_ref().map(|entry| decode(name.as_str(), entry)).transpose()?;
+    let old = old.as_ref().map(|old| &old.application);
+    let new = change(old)?;
+    let mut outcome = outcome::compare(old, &new);
+    if let Some(at) = found
+        && outcome::is_unchanged(&outcome)
+    {
+        outcome.revision = at.0;
+        return Ok(outcome);
+    }
+    let value = encode(&new)?;
+    let transaction = Transaction {
+        compare: vec![Compare { key: key.clone(), modified: found }],
+        if_revision: None,
+        ops: vec![Op::Put(key, value)],
+    };
+    match store.commit(transaction).await {
+        Ok(Revision(revision)) => Ok(ApplyOutcome { revision, ..outcome }),
+        Err(CommitError::Conflict { .. }) => Err(Attempt::Conflict),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether an application is at the revision that somebody relies on; 0 means that it is not there.
+pub(super) fn expect(
+    name: &ApplicationName,
+    expected: Option<u64>,
+    found: Option<Revision>,
+) -> Result<(), ApiError> {
+    let Some(expected) = expected.filter(|at| *at != found.unwrap_or_default().0) else {
+        return Ok(());
+    };
+    let found = found.map_or("is not there".to_owned(), |at| format!("is at revision {}", at.0));
+    let message = format!("application {name} {found}, not at revision {expected}");
+    Err(ApiError::conflict(message))
+}
+
+fn encode(application: &Application) -> Result<Vec<u8>, ApiError> {
+    let record = ApplicationRecord { application: application.clone(), applied_ms: now_ms() };
+    let bytes = codec::encode_within(&record, MAX_VALUE_BYTES);
+    // What is written must be readable: the reader has a limit of items too.
+    let checked = bytes.and_then(|bytes| codec::check(&bytes).map(|()| bytes));
+    checked.map_err(|error| {
+        ApiError::too_large(format!("application {} is too large: {error}", application.name))
+    })
+}
+
+/// What the store has under an application's name.
+pub(super) fn decode(name: &str, entry: &Entry) -> Result<ApplicationRecord, ApiError> {
+    codec::decode_within(&entry.value, MAX_VALUE_BYTES).map_err(|error| {
+        tracing::error!(name, "an application in the store cannot be read");
+        ApiError::internal(&error)
+    })
+}
+
+/// An application by its name.
+pub(super) fn find(store: &Store, name: &str) -> Result<(Key, Entry), ApiError> {
+    let key = Key::Application(self::name(name)?);
+    let entry = store.get(&key)?.ok_or_else(|| missing(name))?;
+    Ok((key, entry))
+}
+
+/// The name of an application that may be there.
+pub(super) fn name(name: &str) -> Result<ApplicationName, ApiError> {
+    ApplicationName::new(name).map_err(|_| missing(name))
+}
+
+/// There is no such application.
+pub(super) fn missing(name: &str) -> ApiError {
+    ApiError::not_found(format!("there is no application {name:?}"))
+}

@@ -1,0 +1,66 @@
+//! The endpoints behind single verbs: scale, stop, start and restart.
+
+use limpet_controller::store::Key;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::world::{World, application};
+
+const APP: &str = "/v1/applications/shop";
+
+fn message(body: &Value) -> &str {
+    body["message"].as_str().unwrap()
+}
+
+/// With `shop` there, of one service `web`.
+pub(crate) async fn patches(world: &World) {
+    let patch = async |body: Value| world.call(Method::PATCH, APP, Some(body)).await;
+    let (status, outcome) = patch(json!({ "services": { "web": { "replicas": 5 } } })).await;
+    assert_eq!((status, &outcome["changed"]), (200, &json!(["web"])), "{outcome}");
+    let (_, same) = patch(json!({ "services": { "web": { "replicas": 5 } } })).await;
+    assert_eq!((&same["unchanged"], &same["revision"]), (&json!(["web"]), &outcome["revision"]));
+    let (_, stopped) = patch(json!({ "every": { "stopped": true } })).await;
+    assert_eq!(stopped["changed"], json!(["web"]));
+    let (_, view) = world.get(APP).await;
+    let web = &view["services"][0];
+    assert_eq!((&web["stopped"], &web["wanted"]), (&json!(true), &json!(0)));
+    patch(json!({ "every": { "stopped": false, "restart": true } })).await;
+    // A file says nothing of restarts, so it undoes none; the client's own idea does not count.
+    let mut file = application("shop", "busybox", 5);
+    file["services"]["web"]["spec"]["restarts"] = json!(77);
+    let (_, applied) = world.call(Method::PUT, APP, Some(file)).await;
+    assert_eq!(applied["unchanged"], json!(["web"]));
+    wrong_patches(world).await;
+}
+
+async fn wrong_patches(world: &World) {
+    let moved = world.call(Method::PATCH, &format!("{APP}?if_revision=1"), Some(json!({}))).await;
+    assert_eq!(moved.0, 409);
+    for (body, expected, said) in [
+        (json!({ "services": { "db": {} } }), 404, "there is no service \"db\""),
+        (json!({ "services": { "web": { "replicas": 10_001 } } }), 400, "10001 are too many"),
+        (json!({ "services": { "web": { "replicas": -1 } } }), 400, "at line 1 column"),
+        (json!({ "sevices": {} }), 400, "unknown field"),
+    ] {
+        let (status, error) = world.call(Method::PATCH, APP, Some(body)).await;
+        assert!(status == expected && message(&error).contains(said), "{error}");
+    }
+    let none = world.call(Method::PATCH, "/v1/applications/none", Some(json!({}))).await;
+    assert_eq!(none.0, 404);
+}
+
+#[tokio::test]
+async fn changes_at_the_same_time_are_all_made() {
+    let world = World::new().await;
+    world.call(Method::PUT, APP, Some(application("shop", "busybox", 1))).await;
+    let restart = json!({ "every": { "restart": true } });
+    let tries = (0..8).map(|_| world.call(Method::PATCH, APP, Some(restart.clone())));
+    let answers = futures_util::future::join_all(tries).await;
+    let made = answers.iter().filter(|(status, _)| *status == 200).count();
+    // Who was overtaken too often is told so; nobody's change is lost.
+    assert!(answers.iter().all(|(status, _)| [200, 409].contains(status)), "{answers:?}");
+    let key = Key::Application("shop".parse().unwrap());
+    let entry = world.store.get(&key).unwrap().unwrap();
+    assert_eq!(entry.version, 1 + u64::try_from(made).unwrap());
+    assert!(made >= 1);
+}
