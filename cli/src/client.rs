@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::{Stream, StreamExt as _};
 use limpet_controller::api::types::{
     ApplicationPatch, ApplicationView, ApplyOutcome, ErrorBody, EventView, ImageView, InstanceView,
-    List, LogLine, NodeView, TokenRequest, TokenView, VersionView,
+    List, LogLine, NodeOutcome, NodePatch, NodeView, TokenRequest, TokenView, VersionView,
 };
 use limpet_protocol::application::Application;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
@@ -245,6 +245,25 @@ impl Client {
     /// [`ClientError::Answer`] with status 404 if there is none of that name.
     pub async fn node(&self, name: &str) -> Result<NodeView> {
         self.get(&["v1", "nodes", name], &[]).await
+    }
+
+    /// Changes a node's labels, or whether it takes work.
+    ///
+    /// # Errors
+    /// [`ClientError::Answer`] with status 404 if there is none of that name, 400 if a label is none.
+    pub async fn change_node(&self, name: &str, patch: &NodePatch) -> Result<NodeOutcome> {
+        let request = self.request(Method::PATCH, &["v1", "nodes", name], &[]).json(patch);
+        self.answer(request.timeout(ANSWER_TIMEOUT)).await
+    }
+
+    /// Removes a node.
+    ///
+    /// # Errors
+    /// [`ClientError::Answer`] with status 409 if it is ready and that is not forced.
+    pub async fn remove_node(&self, name: &str, force: bool) -> Result<NodeOutcome> {
+        let query = [("force", force.to_string())];
+        let request = self.request(Method::DELETE, &["v1", "nodes", name], &query);
+        self.answer(request.timeout(ANSWER_TIMEOUT)).await
     }
 
     /// Events after the one with the given id.

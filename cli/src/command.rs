@@ -75,7 +75,7 @@ pub(crate) enum Verb {
     Rm(Asks<rm::RmArgs>),
     /// Show a Compose file as Limpet reads it; needs no controller
     Config(config::ConfigArgs),
-    /// Nodes: list, inspect
+    /// Nodes: list, inspect, label, cordon, drain, remove
     Node(Asks<node::NodeArgs>),
     /// The controller's own images: load, list, remove
     Image(Asks<image::ImageArgs>),

@@ -4,6 +4,7 @@
 //! code decides. The codes are part of the command's contract: scripts rely on them, `--help` lists them.
 
 use crate::client::ClientError;
+use crate::verbs::node::DrainError;
 use crate::verbs::wait::WaitError;
 
 /// The codes as `--help` shows them.
@@ -68,6 +69,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return Some(error.code());
     }
     if let Some(error) = cause.downcast_ref::<WaitError>() {
+        return Some(error.code());
+    }
+    if let Some(error) = cause.downcast_ref::<DrainError>() {
         return Some(error.code());
     }
     if cause.is::<NotFound>() {

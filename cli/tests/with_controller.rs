@@ -171,6 +171,23 @@ fn images_are_loaded_listed_and_removed() {
 }
 
 #[test]
+fn nodes_that_are_not_there_are_named() {
+    let controller = Controller::start();
+    for missing in [
+        &["node", "label", "nosuch", "a=b"][..],
+        &["node", "cordon", "nosuch"],
+        &["node", "uncordon", "nosuch"],
+        &["node", "drain", "nosuch", "--wait", "--timeout", "1s"],
+        &["node", "rm", "nosuch", "--force"],
+    ] {
+        assert!(controller.fails(4, missing).contains("nosuch"), "{missing:?}");
+    }
+    let said = controller.fails(2, &["node", "label", "nosuch", "a b=c"]);
+    assert!(said.contains("' ' at position 1"), "{said}");
+    controller.fails(2, &["node", "drain", "nosuch", "--timeout", "1s"]);
+}
+
+#[test]
 fn events_and_nodes_are_lists_too() {
     let controller = Controller::start();
     assert_eq!(controller.ok(&["node", "ls", "-o", "json"]), "[]\n");

@@ -73,6 +73,7 @@ fn node(number: u32, standing: Standing) -> Node {
         memory_bytes: 1 << 30,
         labels: [("rack".to_owned(), (number % 40).to_string())].into(),
         conditions: vec![],
+        devices: None,
     };
     Node::of(&facts, &BTreeMap::new(), standing)
 }

@@ -21,7 +21,9 @@ use crate::observe::node::ObservedNode;
 use crate::observe::noise::Noise;
 use crate::observe::view::{Gallery, Shown, Sources};
 use crate::plan::{Planner, ServiceKey, Standing, Wanted};
-use crate::store::records::{ApplicationRecord, AssignmentRecord, EventRecord, NodeRecord};
+use crate::store::records::{
+    ApplicationRecord, AssignmentRecord, Availability, EventRecord, NodeRecord,
+};
 use crate::store::{Change, Entry, Key, Kind, MAX_VALUE_BYTES, Revision, Store};
 
 /// An application and the specs of its services; none where one is too large for a node.
@@ -172,6 +174,7 @@ impl World {
             if node.record == record {
                 return;
             }
+            let was = node.record.availability;
             // What the node said itself is newer than what the store has of it.
             if node.record.facts != record.facts && node.link.is_heard() {
                 let facts = std::mem::replace(&mut node.record, record).facts;
@@ -179,6 +182,11 @@ impl World {
                 self.changed_facts.insert(id.clone());
             } else {
                 node.record = record;
+            }
+            let is = node.record.availability;
+            if was != is {
+                let (kind, text) = availability_event(&id, is);
+                self.happened(Some(&id), kind, text);
             }
             self.plan_node(&id);
             return;
@@ -201,7 +209,10 @@ impl World {
             Key::Node(id) => {
                 self.stale_services.extend(self.planner.services_on(id).cloned());
                 self.planner.remove_node(id);
-                self.fleet.remove(id);
+                if self.fleet.remove(id).is_some() {
+                    let text = format!("node {id} was removed; what it had is placed elsewhere");
+                    self.happened(Some(id), "node_removed", text);
+                }
                 self.lost_at.retain(|(_, waiting)| waiting != id);
                 self.dispatch.forget(id);
                 self.calls.node_gone(id, &format!("node {id} was removed"));
@@ -287,6 +298,17 @@ impl World {
         }
         self.shown = Some(self.revision);
         self.gallery.view(self.revision)
+    }
+}
+
+/// The kind and text of the event that people let a node have work, or no more.
+fn availability_event(id: &NodeId, availability: Availability) -> (&'static str, String) {
+    match availability {
+        Availability::Active => ("node_uncordoned", format!("node {id} takes work again")),
+        Availability::Pause => {
+            ("node_cordoned", format!("node {id} takes nothing new; what it runs stays"))
+        }
+        Availability::Drain => ("node_drained", format!("what node {id} runs goes to others")),
     }
 }
 

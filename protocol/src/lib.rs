@@ -19,6 +19,7 @@ pub mod call;
 pub mod codec;
 pub mod event;
 pub mod id;
+pub mod label;
 pub mod limits;
 pub mod message;
 pub mod phase;

@@ -14,6 +14,17 @@ pub const MAX_CALL_CHUNK_BYTES: usize = 16 * 1024;
 /// How many chunks a caller may have outstanding (its credit window).
 pub const CALL_WINDOW: u16 = 16;
 
+/// Labels that a node has, and likewise that people give it: they travel in every presence message.
+pub const MAX_LABELS_PER_NODE: usize = 64;
+/// Bytes of a label's key.
+pub const MAX_LABEL_KEY_BYTES: usize = 128;
+/// Bytes of a label's value.
+pub const MAX_LABEL_VALUE_BYTES: usize = 256;
+/// Devices that a node names: they travel in every presence message.
+pub const MAX_DEVICES_PER_NODE: usize = 256;
+/// Bytes of a device's path.
+pub const MAX_DEVICE_PATH_BYTES: usize = 256;
+
 /// Deepest nesting of any message. The deepest of ours, a spec inside an application, is 8.
 pub const MAX_DEPTH: usize = 16;
 /// Most CBOR items (keys and values count one each) of any message, which bounds decoding time.

@@ -90,6 +90,10 @@ pub struct NodeFacts {
     /// What the node lacks and what that costs, for people (`limpet node ls`).
     #[serde(default)]
     pub conditions: Vec<String>,
+    /// Paths of devices under `/dev` that containers can be given, in their order; none from agents
+    /// that do not look.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub devices: Option<Vec<String>>,
 }
 
 /// An agent asks to join (on [`crate::topic::Topic::JoinIn`]).

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use limpet_protocol::broker_url::{BrokerUrl, BrokerUrlError};
 use limpet_protocol::id::NodeId;
+use limpet_protocol::label::{self, LabelError};
+use limpet_protocol::limits::MAX_LABELS_PER_NODE;
 use serde::Deserialize;
 
 use crate::image::RegistryCa;
@@ -19,8 +21,6 @@ pub const DEFAULT_DATA: &str = "/var/lib/limpet";
 pub const DEFAULT_RUN: &str = "/run/limpet";
 /// The cgroup above those of all containers.
 pub const DEFAULT_CGROUP_PARENT: &str = "/limpet";
-/// Labels of one node: they travel in every presence message.
-pub const MAX_LABELS: usize = 64;
 /// A configuration file is a page of text; more is a mistake.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
@@ -184,11 +184,20 @@ pub enum ConfigError {
         #[source]
         source: limpet_protocol::id::NameError,
     },
-    /// A label without a value, or an empty key.
+    /// A label without a value.
     #[error("label {label:?}: write KEY=VALUE")]
+    NoLabel {
+        /// As it was given.
+        label: String,
+    },
+    /// A label that no node may have.
+    #[error("label {label:?}")]
     Label {
         /// As it was given.
         label: String,
+        /// What is wrong with it.
+        #[source]
+        source: LabelError,
     },
     /// A CA without a file, or of no registry.
     #[error("registry-ca {text:?}: write FILE, or HOST[:PORT]=FILE")]
@@ -197,7 +206,7 @@ pub enum ConfigError {
         text: String,
     },
     /// More labels than a node may have.
-    #[error("{count} labels; a node may have {MAX_LABELS}")]
+    #[error("{count} labels; a node may have {MAX_LABELS_PER_NODE}")]
     TooManyLabels {
         /// How many were given.
         count: usize,
@@ -334,14 +343,16 @@ fn labels(
 ) -> Result<BTreeMap<String, String>, ConfigError> {
     let mut labels = file;
     for label in given {
-        match label.split_once('=') {
-            Some((key, value)) if !key.trim().is_empty() => {
-                labels.insert(key.trim().to_owned(), value.trim().to_owned());
-            }
-            _ => return Err(ConfigError::Label { label: label.clone() }),
-        }
+        let Some((key, value)) = label.split_once('=') else {
+            return Err(ConfigError::NoLabel { label: label.clone() });
+        };
+        labels.insert(key.trim().to_owned(), value.trim().to_owned());
     }
-    if labels.len() > MAX_LABELS {
+    for (key, value) in &labels {
+        label::check(key, value)
+            .map_err(|source| ConfigError::Label { label: format!("{key}={value}"), source })?;
+    }
+    if labels.len() > MAX_LABELS_PER_NODE {
         return Err(ConfigError::TooManyLabels { count: labels.len() });
     }
     Ok(labels)

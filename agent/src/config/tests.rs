@@ -39,6 +39,8 @@ fn wrong_values_are_named() {
         change(&mut args);
         message(&args)
     };
+    assert!(args_with(|a| a.labels = vec!["=x".into()]).contains("label \"=x\""));
+    assert!(args_with(|a| a.labels = vec!["a b=c".into()]).contains("label \"a b=c\""));
     assert!(args_with(|a| a.labels = vec!["x".into()]).contains("label \"x\": write KEY=VALUE"));
     assert!(args_with(|a| a.node_name = Some("A b".into())).contains("node name \"A b\""));
     assert!(args_with(|a| a.cgroup_parent = Some("limpet".into())).contains("cgroup-parent"));

@@ -21,6 +21,7 @@ pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
         memory_bytes: memory_bytes(&read("/proc/meminfo")),
         labels: labels.clone(),
         conditions: crate::keeper::facts::NodeFacts::found_here().conditions(),
+        devices: None,
     }
 }
 

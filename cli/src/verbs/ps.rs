@@ -88,7 +88,8 @@ async fn find(application: Option<&str>, client: &Client) -> anyhow::Result<Vec<
     Ok(items)
 }
 
-fn columns() -> [Column<InstanceView>; 10] {
+/// The columns of the table, as other verbs show them too.
+pub(crate) fn columns() -> [Column<InstanceView>; 10] {
     [
         column("INSTANCE", |item, _| item.instance.as_str().into()),
         column("NODE", |item, _| item.node.as_deref().unwrap_or_default().into()),

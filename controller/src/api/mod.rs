@@ -17,6 +17,7 @@ mod fleet;
 mod images;
 mod log_lines;
 mod logs;
+mod node_changes;
 mod outcome;
 mod patch;
 mod registry;
@@ -131,7 +132,7 @@ fn described() -> OpenApiRouter<Api> {
         ))
         .routes(routes!(fleet::instances))
         .routes(routes!(fleet::nodes))
-        .routes(routes!(fleet::node))
+        .routes(routes!(fleet::node, node_changes::change, node_changes::remove))
         .routes(routes!(logs::logs))
         .routes(routes!(events::events))
         .routes(routes!(changes::watch))

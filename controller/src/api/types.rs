@@ -12,6 +12,8 @@
 //! | `GET /v1/instances?application=&service=&node=` | → [`List`] of [`InstanceView`] |
 //! | `GET /v1/instances/{instance}/logs?tail=&follow=` | → lines of JSON, each a [`LogLine`] |
 //! | `GET /v1/nodes`, `GET /v1/nodes/{node}` | → [`List`] of [`NodeView`], [`NodeView`] |
+//! | `PATCH /v1/nodes/{node}` | [`NodePatch`] → [`NodeOutcome`] |
+//! | `DELETE /v1/nodes/{node}?force=` | → [`NodeOutcome`] |
 //! | `GET /v1/events?since=&limit=` | → [`List`] of [`EventView`]; server-sent events with `Accept: text/event-stream` |
 //! | `GET /v1/watch?from=` | → server-sent events, each a [`ChangeView`] |
 //! | `POST /v1/tokens` | [`TokenRequest`] → [`TokenView`] with the token itself, this once |
@@ -177,6 +179,8 @@ pub struct NodeView {
     pub node: String,
     /// `ready`, `unreachable` (its link is down and the time until it is given up runs) or `lost`.
     pub status: String,
+    /// `active`, `pause` (cordoned: it takes nothing new) or `drain` (what it has goes to others).
+    pub availability: String,
     /// Host name.
     pub hostname: String,
     /// `os/arch[/variant]`.
@@ -195,6 +199,8 @@ pub struct NodeView {
     pub memory_reserved_bytes: u64,
     /// Labels: its own and those that people gave it, the latter win.
     pub labels: BTreeMap<String, String>,
+    /// Those of them that people gave it.
+    pub given_labels: BTreeMap<String, String>,
     /// Instances placed there.
     pub instances: u32,
     /// The generation that it shall run, `epoch.number`.
@@ -205,6 +211,35 @@ pub struct NodeView {
     pub last_contact_ms: u64,
     /// What it lacks and what that costs.
     pub conditions: Vec<String>,
+    /// Devices that containers can be given there.
+    pub devices: Vec<String>,
+    /// When it joined: milliseconds since 1970 by the controller's clock.
+    pub joined_ms: u64,
+}
+
+/// What people change of a node; what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodePatch {
+    /// Labels to give it, or with null to take away. Those of its agent's own configuration stay.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, Option<String>>,
+    /// `active`, `pause` or `drain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability: Option<String>,
+}
+
+/// What became of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeOutcome {
+    /// Which.
+    pub node: String,
+    /// The revision at which it is on disk.
+    pub revision: u64,
+    /// `active`, `pause` or `drain`.
+    pub availability: String,
+    /// Labels that people gave it.
+    pub given_labels: BTreeMap<String, String>,
 }
 
 /// Something that happened.

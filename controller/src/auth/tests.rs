@@ -74,6 +74,7 @@ async fn a_node_has_its_own_secret() {
         memory_bytes: 1,
         labels: std::collections::BTreeMap::new(),
         conditions: Vec::new(),
+        devices: None,
     };
     let record = NodeRecord {
         node: node.clone(),

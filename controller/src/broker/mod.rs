@@ -20,11 +20,12 @@ use mqtt5::broker::config::{
     AuthConfig, BrokerConfig, RateLimitConfig, StorageBackend as Backend,
     StorageConfig as StorageSettings,
 };
+use mqtt5::broker::router::MessageRouter;
 use mqtt5::broker::{BrokerShutdownHandle, MqttBroker};
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::task::JoinHandle;
 
-use crate::store::Store;
+use crate::store::{Change, Key, Store, WatchError};
 use access::{Access, NoStrayRetained};
 
 /// Clients at the same time: nodes, joining agents and the controller. 36 KiB of memory each.
@@ -124,7 +125,7 @@ pub struct RunningBroker {
 pub async fn start(listen: SocketAddr, store: Store) -> Result<RunningBroker, BrokerError> {
     probe(listen)?;
     let controller = Login { user: CONTROLLER_USER.to_owned(), password: random_password()? };
-    let access = Access::new(store, &controller);
+    let access = Access::new(store.clone(), &controller);
     let broker = MqttBroker::with_config(settings(listen))
         .await
         .map_err(|source| BrokerError::Start { listen, source: Box::new(source) })?
@@ -136,7 +137,7 @@ pub async fn start(listen: SocketAddr, store: Store) -> Result<RunningBroker, Br
         clippy::disallowed_methods,
         reason = "this is the broker's one task; RunningBroker joins it"
     )]
-    let task = tokio::spawn(run(broker));
+    let task = tokio::spawn(run(broker, store));
     // An error means that the task is gone, and then there is nothing to wait for.
     if ready.wait_for(|ready| *ready).await.is_err() {
         tracing::warn!(%local_addr, "the broker ended before it was ready");
@@ -167,9 +168,31 @@ impl Drop for RunningBroker {
     }
 }
 
-async fn run(mut broker: MqttBroker) {
-    if let Err(error) = broker.run().await {
-        tracing::error!(error = &error as &dyn std::error::Error, "the broker ended");
+async fn run(mut broker: MqttBroker, store: Store) {
+    let router = broker.router();
+    tokio::select! {
+        ended = broker.run() => if let Err(error) = ended {
+            tracing::error!(error = &error as &dyn std::error::Error, "the broker ended");
+        },
+        // Never ends before the broker does.
+        () = send_removed_away(&router, &store) => {}
+    }
+}
+
+/// A node that was removed may not come back; this ends the connection that it still has.
+async fn send_removed_away(router: &MessageRouter, store: &Store) {
+    let mut changes = store.watch(store.revision());
+    loop {
+        match changes.next().await {
+            Ok(Change { key: Key::Node(node), value: None, .. }) => {
+                tracing::info!(%node, "the node was removed; its connection ends");
+                router.unregister_client(node.as_str()).await;
+            }
+            Ok(_) => {}
+            // So far behind that removals were missed: those nodes are cut off when they connect anew.
+            Err(WatchError::Compacted { .. }) => changes = store.watch(store.revision()),
+            Err(WatchError::Closed) => return std::future::pending().await,
+        }
     }
 }
 

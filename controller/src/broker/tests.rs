@@ -339,6 +339,21 @@ async fn messages_reach_the_controller() {
     rig.broker.shutdown().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_removed_is_sent_away_and_stays_away() {
+    let rig = rig().await;
+    let mut node = connect(rig.node("n1")).await.unwrap();
+    let mut other = connect(rig.node("n2")).await.unwrap();
+    assert!(granted(&mut node, "limpet/v1/n/n1/want").await);
+    let ops = vec![Op::Delete(Key::Node("n1".parse().unwrap()))];
+    rig.store.commit(Transaction { ops, ..Transaction::default() }).await.unwrap();
+    let gone = async { while packet(&mut node.1).await.is_some() {} };
+    tokio::time::timeout(PATIENCE, gone).await.expect("its connection ends");
+    assert!(connect(rig.node("n1")).await.is_none(), "its secret opens nothing any more");
+    assert!(taken(&mut other, "limpet/v1/n/n2/event").await, "others stay");
+    rig.broker.shutdown().await;
+}
+
 #[test]
 fn names_that_mean_something_are_reserved() {
     for (name, reserved) in

@@ -37,6 +37,7 @@ pub(crate) fn facts(hostname: &str) -> NodeFacts {
         memory_bytes: 1 << 30,
         labels: [("site".to_owned(), "north".to_owned())].into(),
         conditions: vec![],
+        devices: None,
     }
 }
 

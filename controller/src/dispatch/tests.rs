@@ -280,6 +280,32 @@ async fn a_lost_nodes_work_is_placed_elsewhere() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_removed_nodes_work_is_placed_elsewhere() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let first = rig.agent(&token, "a").await;
+    rig.sees("a", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
+    let revision = rig.apply(shop(2)).await;
+    rig.settled(revision).await;
+    let mut second = rig.agent(&token, "b").await;
+    rig.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
+    second.holds(|a| a.services.is_empty()).await;
+    let badge = first.badge.clone();
+    drop(first);
+    rig.sees("unreachable", |v| v.nodes[0].status == "unreachable").await;
+    let revision = rig.commit(Op::Delete(Key::Node("a".parse().unwrap()))).await;
+    let taken = second.holds(|a| !a.services.is_empty()).await;
+    assert_eq!(taken.services[0].slots, [Slot(1), Slot(2)]);
+    let view = rig.settled(revision).await;
+    assert_eq!((view.nodes.len(), view.instances.len()), (1, 2));
+    assert!(auth::verify_node(&rig.store, &badge.node, &badge.secret).is_err());
+    assert!(rig.store.get(&Key::Assignment(badge.node)).unwrap().is_none());
+    let events = rig.store.events(0, 100).unwrap();
+    assert!(events.iter().any(|event| event.kind == "node_removed"), "{events:?}");
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_controller_that_starts_again_changes_nothing() {
     let mut rig = Rig::start(NEVER).await;
     let token = rig.token().await;

@@ -389,6 +389,7 @@ fn node_view(
     NodeView {
         node: record.node.to_string(),
         status: node.standing.as_str().to_owned(),
+        availability: record.availability.as_str().to_owned(),
         hostname: facts.hostname.clone(),
         platform,
         agent_version: facts.agent_version.clone(),
@@ -398,10 +399,13 @@ fn node_view(
         memory_bytes: facts.memory_bytes,
         memory_reserved_bytes: usage.memory_bytes,
         labels,
+        given_labels: record.labels.clone(),
         instances,
         wanted_generation: generation(wanted),
         observed_generation: generation(node.observed),
         last_contact_ms: node.last_contact_ms,
         conditions,
+        devices: facts.devices.clone().unwrap_or_default(),
+        joined_ms: record.joined_ms,
     }
 }

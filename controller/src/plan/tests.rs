@@ -22,6 +22,7 @@ fn node(memory_mib: u64, site: &str) -> Node {
         memory_bytes: memory_mib << 20,
         labels: [("site".to_owned(), site.to_owned())].into(),
         conditions: vec![],
+        devices: None,
     };
     Node::of(&facts, &BTreeMap::new(), Standing::Ready)
 }

@@ -51,6 +51,22 @@ pub enum Availability {
 }
 
 impl Availability {
+    /// As the API spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Pause => "pause",
+            Self::Drain => "drain",
+        }
+    }
+
+    /// From how the API spells it; none if it is no such word.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Active, Self::Pause, Self::Drain].into_iter().find(|known| known.as_str() == word)
+    }
+
     fn is_active(&self) -> bool {
         *self == Self::Active
     }

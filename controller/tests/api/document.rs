@@ -1,11 +1,12 @@
 //! Every endpoint, in success and in error, answers as the OpenAPI document says.
 
+use limpet_controller::auth;
 use limpet_controller::store::Revision;
 use limpet_controller::store::records::EventRecord;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::world::{World, application};
+use crate::world::{SECRET, World, application};
 
 const APP: &str = "/v1/applications/shop";
 
@@ -20,6 +21,7 @@ async fn every_answer_is_as_described() {
     applications(&world).await;
     tokens(&world).await;
     fleet(&world).await;
+    node_changes(&world).await;
     wrong_tokens(&world).await;
     // Streams and images have tests of their own.
     let checked = world.checked.lock().unwrap().clone();
@@ -181,6 +183,46 @@ async fn fleet(world: &World) {
         let (_, list) = world.get(&format!("/v1/instances{query}")).await;
         assert_eq!(list["items"].as_array().unwrap().len(), count, "{query}");
     }
+}
+
+async fn node_changes(world: &World) {
+    const NODE: &str = "/v1/nodes/n1";
+    let patch = |body: Value| world.call(Method::PATCH, NODE, Some(body));
+    let (status, outcome) =
+        patch(json!({ "labels": { "site": "north", "rack": "7" }, "availability": "pause" })).await;
+    assert_eq!((status, outcome["availability"].as_str()), (200, Some("pause")));
+    assert_eq!(outcome["given_labels"], json!({ "site": "north", "rack": "7" }));
+    let before = world.store.revision();
+    let (_, same) = patch(json!({ "labels": { "site": "north", "none": null } })).await;
+    assert_eq!(same["revision"], outcome["revision"], "nothing is written");
+    assert_eq!(world.store.revision(), before);
+    let (_, outcome) = patch(json!({ "labels": { "site": null }, "availability": "active" })).await;
+    assert_eq!(outcome["given_labels"], json!({ "rack": "7" }), "{outcome}");
+    assert_eq!(outcome["availability"], "active");
+    let many: serde_json::Map<_, _> = (0..65).map(|at| (format!("l{at}"), json!(""))).collect();
+    for (body, expected) in [
+        (json!({ "availability": "sleep" }), "write active, pause or drain"),
+        (json!({ "labels": { "a b": "" } }), "labels: \"a b\": ' ' at position 1"),
+        (json!({ "labels": { "a": "x".repeat(300) } }), "the value has 300 bytes"),
+        (json!({ "labels": many }), "66 are too many, at most 64"),
+        (json!({ "label": {} }), "unknown field `label`"),
+    ] {
+        let (status, error) = patch(body).await;
+        assert!(status == 400 && message(&error).contains(expected), "{error}");
+    }
+    for nobody in ["/v1/nodes/n2", "/v1/nodes/N%2F2"] {
+        assert_eq!(world.call(Method::PATCH, nobody, Some(json!({}))).await.0, 404);
+        assert_eq!(world.call(Method::DELETE, nobody, None).await.0, 404);
+    }
+    world.show("ready");
+    let (status, error) = world.call(Method::DELETE, NODE, None).await;
+    assert!(status == 409 && message(&error).contains("limpet node drain n1"), "{error}");
+    assert_eq!(world.call(Method::DELETE, &format!("{NODE}?force=maybe"), None).await.0, 400);
+    world.show("lost");
+    assert!(auth::verify_node(&world.store, &"n1".parse().unwrap(), SECRET).is_ok());
+    assert_eq!(world.call(Method::DELETE, NODE, None).await.0, 200);
+    assert!(auth::verify_node(&world.store, &"n1".parse().unwrap(), SECRET).is_err());
+    assert_eq!(world.call(Method::DELETE, NODE, None).await.0, 404);
 }
 
 async fn wrong_tokens(world: &World) {

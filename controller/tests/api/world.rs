@@ -60,6 +60,7 @@ async fn fill(store: &Store) {
         memory_bytes: 1,
         labels: std::collections::BTreeMap::new(),
         conditions: Vec::new(),
+        devices: None,
     };
     let record = NodeRecord {
         node: "n1".parse().unwrap(),
@@ -258,6 +259,7 @@ fn node_view(status: &str) -> NodeView {
     NodeView {
         node: "n1".to_owned(),
         status: status.to_owned(),
+        availability: "active".to_owned(),
         hostname: "n1".to_owned(),
         platform: "linux/arm64".to_owned(),
         agent_version: "1".to_owned(),
@@ -267,10 +269,13 @@ fn node_view(status: &str) -> NodeView {
         memory_bytes: 1,
         memory_reserved_bytes: 0,
         labels: [("site".to_owned(), "north".to_owned())].into(),
+        given_labels: [].into(),
         instances: 1,
         wanted_generation: "1.1".to_owned(),
         observed_generation: String::new(),
         last_contact_ms: 1,
         conditions: Vec::new(),
+        devices: vec!["/dev/ttyUSB0".to_owned()],
+        joined_ms: 1,
     }
 }

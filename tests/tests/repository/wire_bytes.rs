@@ -32,6 +32,7 @@ fn facts() -> NodeFacts {
         memory_bytes: 1 << 30,
         labels: [("site".to_owned(), "north".to_owned())].into(),
         conditions: vec![],
+        devices: None,
     }
 }
 
