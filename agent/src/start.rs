@@ -214,6 +214,7 @@ fn assemble(
         runtime: KeeperRuntime::connect(paths.clone(), exe),
         images,
         link,
+        seal_key: ledger.seal_key(&identity.secret),
         ledger: (ledger, loaded),
         memory: Memory::open(&config.run, counted.count),
         paths,

@@ -9,6 +9,15 @@ pub const PACKET_OVERHEAD_BYTES: usize = 1024;
 pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - PACKET_OVERHEAD_BYTES;
 /// Largest encoded [`crate::spec::Spec`]: Compose services of real applications take 1-4 KiB.
 pub const MAX_SPEC_BYTES: usize = 64 * 1024;
+/// Largest content of a config or secret: with its envelope (names, keys, signature, the seal) it
+/// fits into one message.
+pub const MAX_CONTENT_BYTES: usize = MAX_PAYLOAD_BYTES - CONTENT_OVERHEAD_BYTES;
+/// Room for the envelope around a content.
+pub const CONTENT_OVERHEAD_BYTES: usize = 1024;
+/// Configs and secrets of one service, together: each is a mount of its own.
+pub const MAX_CONTENTS_PER_SERVICE: usize = 64;
+/// Bytes of all configs and secrets that one node holds: they stay in the agent's memory.
+pub const MAX_CONTENT_BYTES_PER_NODE: usize = 16 * 1024 * 1024;
 /// One chunk of a call's output: small enough that other traffic is never held up for long.
 pub const MAX_CALL_CHUNK_BYTES: usize = 16 * 1024;
 /// How many chunks a caller may have outstanding (its credit window).

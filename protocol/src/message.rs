@@ -7,11 +7,12 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::byte_string;
-use crate::id::{NodeId, SpecHash};
+use crate::id::{ContentId, NodeId, SpecHash};
 
-/// Bytes with the controller's signature (Ed25519, RFC 8032, over [`Signed::signed_text`]).
+/// Bytes with the controller's signature (Ed25519, RFC 8032, over [`Signed::signed_text`] or
+/// [`Signed::secret_text`]).
 ///
-/// Every assignment travels in one: the broker is not trusted.
+/// Every assignment and every sealed secret travels in one: the broker is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signed {
     /// The encoded message.
@@ -28,6 +29,61 @@ impl Signed {
     #[must_use]
     pub fn signed_text(payload: &[u8]) -> Vec<u8> {
         [b"limpet/v1/want\0", payload].concat()
+    }
+
+    /// The same for a payload that is a [`SealedSecret`].
+    #[must_use]
+    pub fn secret_text(payload: &[u8]) -> Vec<u8> {
+        [b"limpet/v1/secret\0", payload].concat()
+    }
+}
+
+/// The content of a config (on [`crate::topic::Topic::Config`], which has its SHA-256).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigContent {
+    /// The bytes of the file, as they are.
+    #[serde(rename = "c", with = "byte_string")]
+    pub content: Vec<u8>,
+}
+
+/// A secret on its way to one node (on [`crate::topic::Topic::Secret`], in a [`Signed`]).
+///
+/// The signature binds what nobody but the controller can know: which content is sealed in it. A
+/// broker can neither read a secret nor put one in the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSecret {
+    /// For whom.
+    #[serde(rename = "n")]
+    pub node: NodeId,
+    /// Which content.
+    #[serde(rename = "c")]
+    pub content: ContentId,
+    /// The public key that it is sealed to, 32 bytes (X25519, RFC 7748).
+    #[serde(rename = "k", with = "byte_string")]
+    pub key: Vec<u8>,
+    /// The secret, sealed (HPKE, RFC 9180): 32 bytes of the one-time key, then the cipher text.
+    #[serde(rename = "b", with = "byte_string")]
+    pub sealed: Vec<u8>,
+}
+
+/// The public key that secrets of a node are sealed to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealKey {
+    /// 32 bytes (X25519, RFC 7748).
+    #[serde(rename = "k", with = "byte_string")]
+    pub public: Vec<u8>,
+    /// Proof that the node itself says so, whatever the broker is: HMAC-SHA256 (RFC 2104) of
+    /// [`SealKey::proof_text`], keyed with the 32 bytes of SHA-256(the node's secret), which is all
+    /// that the controller keeps of it.
+    #[serde(rename = "p", with = "byte_string")]
+    pub proof: Vec<u8>,
+}
+
+impl SealKey {
+    /// What the proof is over.
+    #[must_use]
+    pub fn proof_text(node: &NodeId, public: &[u8]) -> Vec<u8> {
+        [b"limpet/v1/seal-key\0", node.as_str().as_bytes(), b"\0", public].concat()
     }
 }
 
@@ -62,6 +118,9 @@ pub struct NodePresence {
     /// What the node is; left out of the will.
     #[serde(rename = "f", default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<NodeFacts>,
+    /// Where its secrets are sealed to; left out of the will.
+    #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<SealKey>,
 }
 
 /// What a node is.
@@ -145,4 +204,10 @@ pub struct Ask {
     /// Specs that it misses.
     #[serde(default)]
     pub specs: Vec<SpecHash>,
+    /// Configs that it misses.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub configs: Vec<ContentId>,
+    /// Secrets that it misses, or cannot open.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<ContentId>,
 }

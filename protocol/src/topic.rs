@@ -14,7 +14,7 @@ use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
-use crate::id::{NodeId, SessionId, SpecHash};
+use crate::id::{ContentId, NodeId, SessionId, SpecHash};
 
 /// Root and version of every topic.
 pub const ROOT: &str = "limpet/v1";
@@ -26,6 +26,10 @@ pub enum Topic {
     Controller,
     /// One immutable spec. Retained.
     Spec(SpecHash),
+    /// The content of a config. Retained.
+    Config(ContentId),
+    /// A secret, sealed to a node's key. Retained.
+    Secret(NodeId, ContentId),
     /// A node's assignment. Retained.
     Want(NodeId),
     /// A node's presence. Retained, will.
@@ -53,6 +57,8 @@ impl fmt::Display for Topic {
         match self {
             Self::Controller => write!(f, "{ROOT}/ctl"),
             Self::Spec(hash) => write!(f, "{ROOT}/spec/{hash}"),
+            Self::Config(id) => write!(f, "{ROOT}/config/{id}"),
+            Self::Secret(node, id) => write!(f, "{ROOT}/n/{node}/secret/{id}"),
             Self::Want(node) => write!(f, "{ROOT}/n/{node}/want"),
             Self::Up(node) => write!(f, "{ROOT}/n/{node}/up"),
             Self::Have(node) => write!(f, "{ROOT}/n/{node}/have"),
@@ -89,6 +95,10 @@ impl FromStr for Topic {
         match words {
             ["ctl", "", "", "", ""] if !rest.contains('/') => Ok(Self::Controller),
             ["spec", hash, "", "", ""] => hash.parse().map(Self::Spec).map_err(|_| UnknownTopic),
+            ["config", id, "", "", ""] => id.parse().map(Self::Config).map_err(|_| UnknownTopic),
+            ["n", _, "secret", id, ""] => {
+                Ok(Self::Secret(node()?, id.parse().map_err(|_| UnknownTopic)?))
+            }
             ["n", _, "want", "", ""] => node().map(Self::Want),
             ["n", _, "up", "", ""] => node().map(Self::Up),
             ["n", _, "have", "", ""] => node().map(Self::Have),
@@ -128,7 +138,8 @@ pub fn controller_call_filter() -> String {
     format!("{ROOT}/n/+/call/+/out")
 }
 
-/// What an agent subscribes to; specs are subscribed one by one as assignments name them.
+/// What an agent subscribes to; specs, configs and secrets are subscribed one by one as assignments
+/// name them.
 #[must_use]
 pub fn agent_filters(node: &NodeId) -> [String; 4] {
     [
@@ -158,22 +169,40 @@ impl Topic {
     /// Whether a message here must not be kept by the broker for later subscribers.
     #[must_use]
     pub fn is_retained(&self) -> bool {
-        matches!(
-            self,
-            Self::Controller | Self::Spec(_) | Self::Want(_) | Self::Up(_) | Self::Have(_)
-        )
+        match self {
+            Self::Controller
+            | Self::Spec(_)
+            | Self::Config(_)
+            | Self::Secret(..)
+            | Self::Want(_)
+            | Self::Up(_)
+            | Self::Have(_) => true,
+            Self::Event(_)
+            | Self::Ack(_)
+            | Self::Ask(_)
+            | Self::CallIn(..)
+            | Self::CallOut(..)
+            | Self::JoinIn(_)
+            | Self::JoinOut(_) => false,
+        }
     }
 }
 
-/// Whether a node may subscribe to a filter: its own topics, the specs and the controller's presence.
+/// Whether a node may subscribe to a filter: its own topics, specs, configs and the controller's
+/// presence.
 ///
-/// A spec is readable only for who knows its hash; `spec/#` and `spec/+` are refused.
+/// A spec or config is readable only for who knows its hash; `spec/#` and `spec/+` are refused. A
+/// secret is there for its node alone.
 #[must_use]
 pub fn may_subscribe(filter: &str, node: &NodeId) -> bool {
     if agent_filters(node).iter().any(|own| own == filter) {
         return true;
     }
-    matches!(filter.parse(), Ok(Topic::Spec(_)))
+    match filter.parse() {
+        Ok(Topic::Spec(_) | Topic::Config(_)) => true,
+        Ok(Topic::Secret(owner, _)) => owner == *node,
+        _ => false,
+    }
 }
 
 #[cfg(test)]
@@ -181,12 +210,14 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
 
-    fn all() -> [Topic; 12] {
+    fn all() -> [Topic; 14] {
         let node: NodeId = "n1".parse().unwrap();
         let session: SessionId = "abc".parse().unwrap();
         [
             Topic::Controller,
             Topic::Spec(SpecHash([7; 32])),
+            Topic::Config(ContentId([8; 32])),
+            Topic::Secret(node.clone(), ContentId([9; 32])),
             Topic::Want(node.clone()),
             Topic::Up(node.clone()),
             Topic::Have(node.clone()),
@@ -221,7 +252,14 @@ mod tests {
         for filter in agent_filters(&me) {
             assert!(may_subscribe(&filter, &me), "{filter}");
         }
+        let secret = Topic::Secret(me.clone(), ContentId([1; 32]));
+        assert!(may_subscribe(&secret.to_string(), &me));
+        assert!(may_subscribe(&Topic::Config(ContentId([1; 32])).to_string(), &me));
+        let others = Topic::Secret(other, ContentId([1; 32])).to_string();
         for filter in [
+            others.as_str(),
+            "limpet/v1/n/n2/secret/+",
+            "limpet/v1/config/+",
             "#",
             "limpet/v1/#",
             "limpet/v1/spec/+",

@@ -11,13 +11,14 @@ use tokio::task::JoinError;
 
 use super::{ControlLoop, Images, Job, wanted_of};
 use crate::calls::{Answer, Heard};
-use crate::ledger::intake::Effect;
+use crate::ledger::content::ContentRef;
+use crate::ledger::intake::{Effect, Part};
 use crate::ledger::{Accepted, LedgerError};
 use crate::link::LinkEvent;
 use crate::runtime::Runtime;
 
 /// How long after connecting the agent asks for an assignment that did not come by itself, and for
-/// specs that it still misses; doubled with every time it asks.
+/// parts that it still misses; doubled with every time it asks.
 pub(super) const FIRST_ASK_MS: u64 = 2_000;
 /// How long until an assignment that could not be written is tried again.
 const STORE_AGAIN_MS: u64 = 5_000;
@@ -77,12 +78,19 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
     }
 
-    /// Subscribes what the node always listens to and the specs that it waits for.
+    /// Subscribes what the node always listens to and the parts that it waits for.
     pub(super) fn listen(&mut self) {
         let mut filters = agent_filters(&self.node).to_vec();
         let missing = self.intake.missing();
-        filters.extend(missing.iter().map(|hash| Topic::Spec(*hash).to_string()));
+        filters.extend(missing.iter().map(|part| self.topic_of(*part).to_string()));
         self.link_state.filters_due = self.link.subscribe(filters).is_err();
+    }
+
+    fn topic_of(&self, part: Part) -> Topic {
+        match part {
+            Part::Spec(hash) => Topic::Spec(hash),
+            Part::Content(content) => content.topic(&self.node),
+        }
     }
 
     fn message(&mut self, topic: Topic, payload: &Bytes) {
@@ -97,6 +105,14 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             Topic::Spec(hash) if !payload.is_empty() => {
                 let effects = self.intake.spec(&hash, payload);
+                self.take_in(effects);
+            }
+            Topic::Config(id) if !payload.is_empty() => {
+                let effects = self.intake.content(ContentRef::Config(id), payload);
+                self.take_in(effects);
+            }
+            Topic::Secret(node, id) if node == self.node && !payload.is_empty() => {
+                let effects = self.intake.content(ContentRef::Secret(id), payload);
                 self.take_in(effects);
             }
             Topic::Ack(node) if node == self.node => match codec::decode::<Cursor>(payload) {
@@ -126,8 +142,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 Effect::Refused { message } => {
                     self.event(EventKind::AssignmentRefused, None, message);
                 }
-                Effect::Listen(hashes) => {
-                    let filters = hashes.iter().map(|hash| Topic::Spec(*hash).to_string());
+                Effect::Listen(parts) => {
+                    let filters = parts.iter().map(|part| self.topic_of(*part).to_string());
                     // With no room now everything is subscribed again later.
                     let refused = self.link.subscribe(filters.collect()).is_err();
                     self.link_state.filters_due |= refused;
@@ -135,9 +151,10 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                     self.link_state.ask_at_ms =
                         Some(self.clock.now_ms().saturating_add(FIRST_ASK_MS));
                 }
-                Effect::Ignore(hash) => {
-                    if self.link.unsubscribe(&Topic::Spec(hash)).is_err() {
-                        tracing::debug!("spec {hash} is listened for until the next connection");
+                Effect::Ignore(part) => {
+                    let topic = self.topic_of(part);
+                    if self.link.unsubscribe(&topic).is_err() {
+                        tracing::debug!("{topic} is listened to until the next connection");
                     }
                 }
                 Effect::Store(accepted) => self.store(*accepted),

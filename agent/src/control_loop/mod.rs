@@ -26,7 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limpet_protocol::id::{InstanceId, SessionId};
-use limpet_protocol::message::NodeFacts;
+use limpet_protocol::message::{NodeFacts, SealKey};
 use limpet_protocol::spec::ImageSource;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -72,6 +72,8 @@ pub struct Parts<R, I> {
     pub paths: RuntimePaths,
     /// What the node is.
     pub facts: NodeFacts,
+    /// Where its secrets are sealed to.
+    pub seal_key: SealKey,
     /// Which node it is.
     pub node: limpet_protocol::id::NodeId,
     /// Which boot this is.
@@ -126,6 +128,7 @@ pub struct ControlLoop<R, I> {
     memory: Memory,
     paths: RuntimePaths,
     facts: NodeFacts,
+    seal_key: SealKey,
     node: limpet_protocol::id::NodeId,
     boot: u64,
     clock: Clock,
@@ -176,6 +179,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             memory,
             paths: parts.paths,
             facts: parts.facts,
+            seal_key: parts.seal_key,
             node: parts.node,
             boot: parts.boot,
             clock,

@@ -12,6 +12,8 @@ use serde::Serialize;
 use super::{Clock, ControlLoop, Images};
 use crate::calls::Answer;
 use crate::ledger::Loaded;
+use crate::ledger::content::ContentRef;
+use crate::ledger::intake::Part;
 use crate::reconcile::PutOff;
 use crate::report::events::EventQueue;
 use crate::runtime::{ContainerId, Runtime};
@@ -38,6 +40,18 @@ pub(super) fn started(events: &mut EventQueue, loaded: &Loaded, clock: &Clock) {
         tracing::warn!("{problem}");
         events.push(EventKind::Other, None, problem.clone(), clock.wall_ms());
     }
+}
+
+fn question(want: bool, missing: &[Part]) -> Ask {
+    let mut ask = Ask { want, specs: Vec::new(), configs: Vec::new(), secrets: Vec::new() };
+    for part in missing {
+        match part {
+            Part::Spec(hash) => ask.specs.push(*hash),
+            Part::Content(ContentRef::Config(id)) => ask.configs.push(*id),
+            Part::Content(ContentRef::Secret(id)) => ask.secrets.push(*id),
+        }
+    }
+    ask
 }
 
 impl<R: Runtime, I: Images> ControlLoop<R, I> {
@@ -112,9 +126,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 
     /// Asks for what did not come by itself. Returns when to ask next.
     pub(super) fn ask(&mut self) -> Option<u64> {
-        let specs = self.intake.missing();
+        let missing = self.intake.missing();
         let want = !self.link_state.want_settled;
-        if !self.link_state.connected || (specs.is_empty() && !want) {
+        if !self.link_state.connected || (missing.is_empty() && !want) {
             return None;
         }
         let at_ms = self.link_state.ask_at_ms?;
@@ -122,8 +136,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         if now_ms < at_ms {
             return Some(at_ms);
         }
-        self.say(Topic::Ask(self.node.clone()), &Ask { want, specs });
-        // A node without an assignment asks once a connection, one that misses specs goes on.
+        self.say(Topic::Ask(self.node.clone()), &question(want, &missing));
+        // A node without an assignment asks once a connection, one that misses parts goes on.
         self.link_state.want_settled = true;
         let pause_ms = self.link_state.ask_pause_ms.saturating_mul(2).min(LONGEST_ASK_MS);
         self.link_state.ask_pause_ms = pause_ms;
@@ -175,7 +189,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     fn say_presence(&self, online: bool) -> bool {
         let (boot, session) = (self.boot, self.link_state.session);
         let facts = online.then(|| self.facts.clone());
-        let presence = NodePresence { online, boot, session, facts };
+        let key = online.then(|| self.seal_key.clone());
+        let presence = NodePresence { online, boot, session, facts, key };
         self.say(Topic::Up(self.node.clone()), &presence)
     }
 

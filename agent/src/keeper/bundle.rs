@@ -13,6 +13,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::MountFlags;
 use serde_json::{Value, json};
 
+use super::content::{self, ContentError};
 use super::passwd::{self, Identity};
 use super::plan::{DevicePlan, Plan};
 use super::volume::{self, VolumeError};
@@ -46,6 +47,9 @@ pub(super) enum BundleError {
     /// A volume.
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    /// A config or secret.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// What is to be bound is not there.
     #[error(
         "{path} is not there to be mounted at {target}; create it on the node, or use the short syntax of `volumes`, which does"
@@ -76,6 +80,7 @@ pub(super) fn prepare(
     for wanted in &plan.volumes {
         volume::ensure(&paths.volumes(), wanted, &root, id)?;
     }
+    content::make(&paths.data, &bundle, &plan.contents)?;
     write(&bundle.join("hostname"), &plan.hostname)?;
     write(&bundle.join("hosts"), &plan.hosts)?;
     let of_node = || fs::read_to_string("/etc/resolv.conf").unwrap_or_default();

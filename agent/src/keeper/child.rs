@@ -239,6 +239,7 @@ pub(super) fn clean(
     let cgroup = paths.cgroup(id);
     hierarchies.kill(&cgroup);
     hierarchies.remove(&cgroup).map_err(|error| format!("remove cgroup {cgroup}: {error}"))?;
+    super::content::remove(&paths.bundle(id));
     let rootfs = paths.bundle(id).join("rootfs");
     while rustix::mount::unmount(&rootfs, rustix::mount::UnmountFlags::DETACH).is_ok() {}
     for folder in [paths.writable(id), paths.states().join(id), paths.bundle(id)] {

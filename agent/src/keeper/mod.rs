@@ -8,7 +8,8 @@
 //!
 //! - [`start`]: arguments, [`seal`], lock, socket, mount namespace
 //! - [`event_loop`]: the loop and the table; [`agent`] requests, [`jobs`] children, [`output`] logs
-//! - [`child`]: what is done in forked children: [`bundle`], [`volume`], libcontainer, cleaning
+//! - [`child`]: what is done in forked children: [`bundle`], [`volume`], [`content`], libcontainer,
+//!   cleaning
 //! - [`exec`]: further processes in containers; [`tenant`] what their forked children do
 //! - [`adopt`], [`handover`]: taking over from an earlier keeper, dead or alive
 
@@ -18,6 +19,7 @@ mod bundle;
 mod cgroup;
 mod child;
 mod container;
+pub(crate) mod content;
 mod event_loop;
 mod exec;
 pub mod facts;

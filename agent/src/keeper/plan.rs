@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::wire::Blob;
+use crate::ledger::content::ContentRef;
 
 /// All that a container is made of.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub(crate) struct Plan {
     pub make_folders: Vec<PathBuf>,
     /// Named volumes: they are made when they are not there, with the image's content.
     pub volumes: Vec<VolumePlan>,
+    /// Configs and secrets.
+    #[serde(default)]
+    pub contents: Vec<ContentPlan>,
     /// Devices of the node.
     pub devices: Vec<DevicePlan>,
     /// Whether it has a network namespace of its own, whose loopback device is to be brought up.
@@ -47,6 +51,21 @@ pub(crate) struct VolumePlan {
     pub name: String,
     /// Where it is in the container, and in the image whose content it takes at first.
     pub target: String,
+}
+
+/// A config or secret in a container; where it goes is a mount of the configuration.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct ContentPlan {
+    /// Which one of the ledger's.
+    pub content: ContentRef,
+    /// What people call it.
+    pub what: String,
+    /// Its owner.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// Its permission bits.
+    pub mode: u32,
 }
 
 /// A device in a container.

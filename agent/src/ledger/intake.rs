@@ -1,30 +1,44 @@
 //! Intake: how an assignment comes from the wire to the disk.
 //!
-//! Deciding code. In: assignments and specs as anybody may have written them. Out: [`Effect`]s. An
-//! assignment is taken when the controller signed it for this node and it is newer than what the node
-//! has; it is handed out for storing when all its specs are there, and becomes the current one when
-//! it is on disk. Until then the one before goes on.
+//! Deciding code. In: assignments, specs, configs and secrets as anybody may have written them. Out:
+//! [`Effect`]s. An assignment is taken when the controller signed it for this node and it is newer
+//! than what the node has; it is handed out for storing when all its specs are there and all that
+//! these name, and becomes the current one when it is on disk. Until then the one before goes on.
+//!
+//! A secret that was sealed to a key which the node has lost is asked for again, for an assignment
+//! that runs already: the rest of it runs meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use limpet_protocol::assignment::{Assignment, Generation};
 use limpet_protocol::id::SpecHash;
+use limpet_protocol::limits::MAX_CONTENT_BYTES_PER_NODE;
 
+use super::content::{ContentRef, Contents};
 use super::{Accepted, KeptSpec, Ledger, Refusal, check_spec};
 
+/// Something that an assignment names and that comes on a topic of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A spec.
+    Spec(SpecHash),
+    /// A config or secret.
+    Content(ContentRef),
+}
+
 /// What is to be done about what came in.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Effect {
     /// It is not believed, for a cause that was not told since the last good assignment.
     Refused {
         /// What and why.
         message: String,
     },
-    /// Specs to be listened for.
-    Listen(Vec<SpecHash>),
-    /// A spec that need not be listened for any more.
-    Ignore(SpecHash),
+    /// Parts to be listened for.
+    Listen(Vec<Part>),
+    /// A part that need not be listened for any more.
+    Ignore(Part),
     /// Everything is there: store it and answer with [`Intake::stored`] or [`Intake::not_stored`].
     Store(Box<Accepted>),
 }
@@ -34,7 +48,8 @@ struct Pending {
     signed: Vec<u8>,
     assignment: Assignment,
     specs: BTreeMap<SpecHash, KeptSpec>,
-    missing: BTreeSet<SpecHash>,
+    contents: Contents,
+    missing: BTreeSet<Part>,
 }
 
 /// See the module.
@@ -53,7 +68,8 @@ impl Intake {
     /// Begins with what the ledger had.
     #[must_use]
     pub fn new(ledger: Ledger, current: Option<Accepted>) -> Self {
-        Self { ledger, current, pending: None, storing: None, told: BTreeSet::new() }
+        let pending = current.as_ref().and_then(|current| unopened(&ledger, current));
+        Self { ledger, current, pending, storing: None, told: BTreeSet::new() }
     }
 
     /// What the node runs.
@@ -62,9 +78,9 @@ impl Intake {
         self.current.as_ref()
     }
 
-    /// Specs that an assignment waits for.
+    /// What an assignment waits for.
     #[must_use]
-    pub fn missing(&self) -> Vec<SpecHash> {
+    pub fn missing(&self) -> Vec<Part> {
         self.pending.iter().flat_map(|pending| pending.missing.iter().copied()).collect()
     }
 
@@ -90,9 +106,9 @@ impl Intake {
         let old = self.pending.take();
         let mut effects = Vec::new();
         let pending = self.gather(signed, assignment, old.as_ref());
-        for hash in old.iter().flat_map(|old| &old.missing) {
-            if !pending.missing.contains(hash) {
-                effects.push(Effect::Ignore(*hash));
+        for part in old.iter().flat_map(|old| &old.missing) {
+            if !pending.missing.contains(part) {
+                effects.push(Effect::Ignore(*part));
             }
         }
         if !pending.missing.is_empty() {
@@ -105,21 +121,57 @@ impl Intake {
 
     /// A spec came in.
     pub fn spec(&mut self, hash: &SpecHash, bytes: &[u8]) -> Vec<Effect> {
-        let Some(pending) = &mut self.pending else { return Vec::new() };
-        if !pending.missing.contains(hash) {
+        let part = Part::Spec(*hash);
+        if !self.waits_for(part) {
             return Vec::new();
         }
-        match check_spec(hash, bytes) {
-            Ok(spec) => {
-                pending.missing.remove(hash);
-                let kept = KeptSpec { bytes: bytes.into(), spec: Arc::new(spec) };
-                pending.specs.insert(*hash, kept);
-                let mut effects = vec![Effect::Ignore(*hash)];
-                effects.extend(self.complete());
-                effects
-            }
-            Err(refusal) => self.refuse("spec", &refusal),
+        let spec = match check_spec(hash, bytes) {
+            Ok(spec) => spec,
+            Err(refusal) => return self.refuse("spec", &refusal),
+        };
+        let Some(mut pending) = self.pending.take() else { return Vec::new() };
+        pending.missing.remove(&part);
+        let kept = KeptSpec { bytes: bytes.into(), spec: Arc::new(spec) };
+        let new = self.gather_contents(&kept, &mut pending, None);
+        pending.specs.insert(*hash, kept);
+        self.pending = Some(pending);
+        let mut effects = vec![Effect::Ignore(part)];
+        if !new.is_empty() {
+            effects.push(Effect::Listen(new));
         }
+        effects.extend(self.complete());
+        effects
+    }
+
+    /// A config or sealed secret came in.
+    pub fn content(&mut self, content: ContentRef, bytes: &[u8]) -> Vec<Effect> {
+        let part = Part::Content(content);
+        if !self.waits_for(part) {
+            return Vec::new();
+        }
+        let what = if matches!(content, ContentRef::Config(_)) { "config" } else { "secret" };
+        if let Err(refusal) = self.ledger.check_content(content, bytes) {
+            return self.refuse(what, &refusal);
+        }
+        if !self.ledger.opens(content, bytes) {
+            // From before the controller knew the key that this node has now.
+            return self.refuse(what, &Refusal::OtherKey);
+        }
+        let Some(pending) = &mut self.pending else { return Vec::new() };
+        let held: usize = pending.contents.values().map(|bytes| bytes.len()).sum();
+        if held + bytes.len() > MAX_CONTENT_BYTES_PER_NODE {
+            self.pending = None;
+            return self.refuse("assignment", &Refusal::TooMuchContent);
+        }
+        pending.missing.remove(&part);
+        pending.contents.insert(content, bytes.into());
+        let mut effects = vec![Effect::Ignore(part)];
+        effects.extend(self.complete());
+        effects
+    }
+
+    fn waits_for(&self, part: Part) -> bool {
+        self.pending.as_ref().is_some_and(|pending| pending.missing.contains(&part))
     }
 
     /// What was handed out is on disk: it is the current assignment from now on.
@@ -134,8 +186,9 @@ impl Intake {
     pub fn not_stored(&mut self, accepted: Accepted) {
         self.storing = None;
         if self.pending.is_none() {
-            let Accepted { signed, assignment, specs } = accepted;
-            self.pending = Some(Pending { signed, assignment, specs, missing: BTreeSet::new() });
+            let Accepted { signed, assignment, specs, contents } = accepted;
+            let missing = BTreeSet::new();
+            self.pending = Some(Pending { signed, assignment, specs, contents, missing });
         }
     }
 
@@ -144,21 +197,55 @@ impl Intake {
         self.complete()
     }
 
-    /// What is there of an assignment's specs, and what is not.
+    /// What is there of what an assignment names, and what is not.
     fn gather(&self, signed: &[u8], assignment: Assignment, old: Option<&Pending>) -> Pending {
         let known = |hash: &SpecHash| {
             let current = self.current.as_ref().and_then(|current| current.specs.get(hash));
             current.or_else(|| old.and_then(|old| old.specs.get(hash))).cloned()
         };
-        let mut specs = BTreeMap::new();
-        let mut missing = BTreeSet::new();
-        for service in &assignment.services {
-            match known(&service.spec) {
-                Some(kept) => drop(specs.insert(service.spec, kept)),
-                None => drop(missing.insert(service.spec)),
+        let hashes: BTreeSet<SpecHash> = assignment.services.iter().map(|s| s.spec).collect();
+        let mut pending = Pending {
+            signed: signed.to_vec(),
+            assignment,
+            specs: BTreeMap::new(),
+            contents: Contents::new(),
+            missing: BTreeSet::new(),
+        };
+        for hash in hashes {
+            let Some(kept) = known(&hash) else {
+                pending.missing.insert(Part::Spec(hash));
+                continue;
+            };
+            self.gather_contents(&kept, &mut pending, old);
+            pending.specs.insert(hash, kept);
+        }
+        pending
+    }
+
+    /// Takes over what is there of a spec's contents; gives what is not, now missing.
+    fn gather_contents(
+        &self,
+        kept: &KeptSpec,
+        pending: &mut Pending,
+        old: Option<&Pending>,
+    ) -> Vec<Part> {
+        let mut new = Vec::new();
+        for content in ContentRef::all_of(&kept.spec) {
+            if pending.contents.contains_key(&content) {
+                continue;
+            }
+            let current = self.current.as_ref().and_then(|current| current.contents.get(&content));
+            let old = old.and_then(|old| old.contents.get(&content));
+            let usable = |bytes: &&Arc<[u8]>| self.ledger.opens(content, bytes);
+            match old.or(current).filter(usable) {
+                Some(bytes) => drop(pending.contents.insert(content, Arc::clone(bytes))),
+                None if pending.missing.insert(Part::Content(content)) => {
+                    new.push(Part::Content(content));
+                }
+                None => {}
             }
         }
-        Pending { signed: signed.to_vec(), assignment, specs, missing }
+        new
     }
 
     /// Hands out the pending assignment if it is whole and nothing else is being stored.
@@ -169,7 +256,7 @@ impl Intake {
         let Some(pending) = self.pending.take_if(|pending| pending.missing.is_empty()) else {
             return Vec::new();
         };
-        let Pending { signed, assignment, specs, .. } = pending;
+        let Pending { signed, assignment, specs, contents, .. } = pending;
         for service in &assignment.services {
             let fits = specs.get(&service.spec).is_some_and(|kept| {
                 kept.spec.application == service.application && kept.spec.service == service.service
@@ -183,7 +270,7 @@ impl Intake {
             }
         }
         self.storing = Some(assignment.generation);
-        vec![Effect::Store(Box::new(Accepted { signed, assignment, specs }))]
+        vec![Effect::Store(Box::new(Accepted { signed, assignment, specs, contents }))]
     }
 
     fn refuse(&mut self, what: &str, refusal: &Refusal) -> Vec<Effect> {
@@ -193,4 +280,22 @@ impl Intake {
         }
         vec![Effect::Refused { message: format!("{what} refused, nothing changed: {refusal}") }]
     }
+}
+
+/// The current assignment once more, waiting for those of its secrets that are not sealed to the key
+/// that the node has now.
+fn unopened(ledger: &Ledger, current: &Accepted) -> Option<Pending> {
+    let (contents, closed): (Contents, Contents) = current
+        .contents
+        .iter()
+        .map(|(content, bytes)| (*content, Arc::clone(bytes)))
+        .partition(|(content, bytes)| ledger.opens(*content, bytes));
+    let missing: BTreeSet<Part> = closed.into_keys().map(Part::Content).collect();
+    (!missing.is_empty()).then(|| Pending {
+        signed: current.signed.clone(),
+        assignment: current.assignment.clone(),
+        specs: current.specs.clone(),
+        contents,
+        missing,
+    })
 }

@@ -4,18 +4,22 @@
 //! ([`boot`]), and the newest assignment with its specs ([`Ledger::load`], [`Ledger::store`]).
 //!
 //! The newest two assignments are kept as they were received, each in a file named by its
-//! generation, and beside them the specs that they name, each in a file named by its hash. Every file
-//! proves itself: an assignment by the controller's signature, a spec by its hash. What does not is
-//! passed over and told, never deleted; the older assignment runs then.
+//! generation, and beside them the specs that they name, each in a file named by its hash, and the
+//! configs and secrets that those name ([`content`]). Every file proves itself: an assignment and a
+//! sealed secret by the controller's signature, a spec and a config by its hash. What does not is
+//! passed over and told, never deleted; the older assignment runs then. A secret is on disk only
+//! sealed to the node's own key ([`seal_key`]).
 //!
-//! A new assignment is written in an order that a power cut cannot hurt: its specs, the folder, the
-//! assignment, the folder again, and only then what no kept assignment needs any more is deleted.
+//! A new assignment is written in an order that a power cut cannot hurt: its specs and contents, the
+//! folder, the assignment, the folder again, and only then what no kept assignment needs any more is deleted.
 //! Nothing else is ever written while the assignment stays the same.
 
 pub mod boot;
+pub mod content;
 mod durable;
 pub mod identity;
 pub mod intake;
+mod seal_key;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,10 +30,16 @@ use std::sync::Arc;
 use limpet_protocol::assignment::{Assignment, Generation};
 use limpet_protocol::id::{NodeId, SpecHash};
 use limpet_protocol::limits::MAX_PAYLOAD_BYTES;
+use limpet_protocol::message::SealKey;
 use limpet_protocol::spec::Spec;
+use limpet_seal::NodeKey;
+use sha2::Digest as _;
 
-pub use verify::{Refusal, check_spec, open_assignment, spec_hash};
+use content::{ContentRef, Contents};
+pub use verify::{Refusal, check_config, check_secret, check_spec, open_assignment, spec_hash};
 
+/// The ledger's folder in the data folder.
+const FOLDER: &str = "ledger";
 /// Assignments kept: the one that runs and the one before it, to fall back on.
 const ASSIGNMENTS_KEPT: usize = 2;
 /// Files looked at in the ledger's folder. Two assignments name far fewer.
@@ -44,6 +54,8 @@ pub struct Accepted {
     pub assignment: Assignment,
     /// Encoded specs and specs by their hash, all that the assignment names.
     pub specs: BTreeMap<SpecHash, KeptSpec>,
+    /// Encoded configs and sealed secrets, all that the specs name.
+    pub contents: Contents,
 }
 
 /// A spec and the bytes that its hash is over.
@@ -83,6 +95,9 @@ pub struct Ledger {
     folder: PathBuf,
     node: NodeId,
     controller_key: Vec<u8>,
+    seal_key: Arc<NodeKey>,
+    /// What was wrong with the file of that key.
+    seal_problem: Option<String>,
 }
 
 /// One step of storing an assignment, so that tests can cut the power between any two.
@@ -97,15 +112,50 @@ impl Ledger {
     /// The ledger in `data`, made if it is not there.
     ///
     /// # Errors
-    /// [`LedgerError`] if the folder cannot be made.
+    /// [`LedgerError`] if the folder or the node's key cannot be made.
     pub fn open(data: &Path, node: NodeId, controller_key: Vec<u8>) -> Result<Self, LedgerError> {
-        let folder = data.join("ledger");
+        let folder = data.join(FOLDER);
         durable::make_folder(&folder).map_err(|source| LedgerError {
             attempt: "make folder",
             path: folder.clone(),
             source,
         })?;
-        Ok(Self { folder, node, controller_key })
+        let seal_key::Opened { key, problem: seal_problem } = seal_key::open(data)?;
+        Ok(Self { folder, node, controller_key, seal_key: Arc::new(key), seal_problem })
+    }
+
+    /// Whose ledger it is.
+    #[must_use]
+    pub const fn node(&self) -> &NodeId {
+        &self.node
+    }
+
+    /// The node's word for the key that its secrets are to be sealed to. `secret` is what the
+    /// controller gave the node when it joined.
+    #[must_use]
+    pub fn seal_key(&self, secret: &str) -> SealKey {
+        let digest = sha2::Sha256::digest(secret.as_bytes()).into();
+        limpet_seal::prove(&digest, &self.node, self.seal_key.public())
+    }
+
+    /// Checks a config or a sealed secret as it came from the wire or from disk.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why it is not believed.
+    pub fn check_content(&self, content: ContentRef, bytes: &[u8]) -> Result<(), Refusal> {
+        match content {
+            ContentRef::Config(id) => check_config(&id, bytes),
+            ContentRef::Secret(id) => {
+                check_secret(&id, bytes, &self.controller_key, &self.node).map(drop)
+            }
+        }
+    }
+
+    /// Whether a content that was checked can be used with the key that the node has now.
+    #[must_use]
+    pub fn opens(&self, content: ContentRef, bytes: &[u8]) -> bool {
+        matches!(content, ContentRef::Config(_))
+            || content::sealed(bytes).is_some_and(|sealed| sealed.key == self.seal_key.public())
     }
 
     /// Checks an assignment as it came from the wire or from disk.
@@ -122,6 +172,7 @@ impl Ledger {
     /// [`LedgerError`] only if the folder itself cannot be read.
     pub fn load(&self) -> Result<Loaded, LedgerError> {
         let mut loaded = Loaded::default();
+        loaded.problems.extend(self.seal_problem.clone());
         for (generation, name) in self.assignment_files()?.into_iter().rev() {
             match self.read_whole(&name, generation) {
                 Ok(accepted) => {
@@ -157,6 +208,12 @@ impl Ledger {
                 steps.push(Step::Write { name, bytes: kept.bytes.to_vec() });
             }
         }
+        for (content, bytes) in &accepted.contents {
+            let name = content.file();
+            if !self.read(&name).is_ok_and(|there| there == **bytes) {
+                steps.push(Step::Write { name, bytes: bytes.to_vec() });
+            }
+        }
         if !steps.is_empty() {
             steps.push(Step::SyncFolder);
         }
@@ -180,6 +237,7 @@ impl Ledger {
             if let Ok(accepted) = self.read_whole(&name, generation) {
                 good += 1;
                 kept.extend(accepted.specs.keys().map(spec_file));
+                kept.extend(accepted.contents.keys().map(|content| content.file()));
             } else if good > 0 {
                 old.push(name);
             }
@@ -188,7 +246,8 @@ impl Ledger {
             return Ok(Vec::new());
         }
         let stale = |name: &String| {
-            durable::is_temporary(name) || (name.starts_with("spec-") && !kept.contains(name))
+            let is_named = name.starts_with("spec-") || ContentRef::is_file(name);
+            durable::is_temporary(name) || (is_named && !kept.contains(name))
         };
         old.extend(self.file_names()?.into_iter().filter(stale));
         Ok(old.into_iter().map(|name| Step::Delete { name }).collect())
@@ -234,7 +293,17 @@ impl Ledger {
                 .map_err(|refusal| pass_over(&format_args!("{file}: {refusal}")))?;
             specs.insert(service.spec, KeptSpec { bytes: bytes.into(), spec: Arc::new(spec) });
         }
-        Ok(Accepted { signed, assignment, specs })
+        let mut contents = Contents::new();
+        for content in specs.values().flat_map(|kept| ContentRef::all_of(&kept.spec)) {
+            let file = content.file();
+            let bytes = self
+                .read(&file)
+                .map_err(|error| pass_over(&format_args!("{file} cannot be read: {error}")))?;
+            self.check_content(content, &bytes)
+                .map_err(|refusal| pass_over(&format_args!("{file}: {refusal}")))?;
+            contents.insert(content, bytes.into());
+        }
+        Ok(Accepted { signed, assignment, specs, contents })
     }
 
     fn read(&self, name: &str) -> io::Result<Vec<u8>> {
@@ -272,5 +341,7 @@ fn spec_file(hash: &SpecHash) -> String {
     format!("spec-{hash}")
 }
 
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod tests;

@@ -46,7 +46,7 @@ fn accepted(number: u64) -> Accepted {
     };
     let signed = sign(&assignment);
     let specs = specs.into_iter().map(|kept| (spec_hash(&kept.bytes), kept)).collect();
-    Accepted { signed, assignment, specs }
+    Accepted { signed, assignment, specs, contents: Contents::new() }
 }
 
 fn sign(assignment: &Assignment) -> Vec<u8> {
@@ -204,27 +204,34 @@ fn the_identity_is_private_and_damage_is_an_error_not_a_new_node() {
 
 #[test]
 fn an_assignment_is_taken_when_it_is_whole_and_newer() {
-    use super::intake::{Effect, Intake};
+    use super::intake::{Effect, Intake, Part};
     let (_dir, ledger) = ledger();
     let (one, two) = (accepted(1), accepted(2));
     let bytes = |accepted: &Accepted, hash: &SpecHash| accepted.specs[hash].bytes.clone();
     let hashes: Vec<SpecHash> = one.specs.keys().copied().collect();
+    let parts = |hashes: &[SpecHash]| hashes.iter().copied().map(Part::Spec).collect::<Vec<_>>();
     let mut intake = Intake::new(ledger, None);
-    assert_eq!(intake.want(&one.signed), [Effect::Listen(hashes.clone())]);
+    assert_eq!(intake.want(&one.signed), [Effect::Listen(parts(&hashes))]);
     assert_eq!(intake.want(&one.signed), [], "the same again is no news");
-    assert_eq!(intake.missing(), hashes);
-    assert_eq!(intake.spec(&hashes[0], &bytes(&one, &hashes[0])), [Effect::Ignore(hashes[0])]);
+    assert_eq!(intake.missing(), parts(&hashes));
+    assert_eq!(
+        intake.spec(&hashes[0], &bytes(&one, &hashes[0])),
+        [Effect::Ignore(Part::Spec(hashes[0]))]
+    );
     let whole = intake.spec(&hashes[1], &bytes(&one, &hashes[1]));
-    assert_eq!(whole, [Effect::Ignore(hashes[1]), Effect::Store(Box::new(one.clone()))]);
+    assert_eq!(
+        whole,
+        [Effect::Ignore(Part::Spec(hashes[1])), Effect::Store(Box::new(one.clone()))]
+    );
 
     // A newer one comes while that is written; an unwritten one is handed out again.
     let new: Vec<SpecHash> = two.specs.keys().filter(|h| !hashes.contains(h)).copied().collect();
     intake.not_stored(one.clone());
     assert_eq!(intake.retry(), [Effect::Store(Box::new(one.clone()))]);
     assert_eq!(intake.stored(one.clone()), []);
-    assert_eq!(intake.want(&two.signed), [Effect::Listen(new.clone())]);
+    assert_eq!(intake.want(&two.signed), [Effect::Listen(parts(&new))]);
     let whole = intake.spec(&new[0], &bytes(&two, &new[0]));
-    assert_eq!(whole, [Effect::Ignore(new[0]), Effect::Store(Box::new(two.clone()))]);
+    assert_eq!(whole, [Effect::Ignore(Part::Spec(new[0])), Effect::Store(Box::new(two.clone()))]);
     assert_eq!(intake.stored(two.clone()), []);
     assert_eq!(intake.current(), Some(&two));
 

@@ -7,14 +7,16 @@ use std::collections::BTreeSet;
 
 use limpet_protocol::assignment::{Assignment, Generation};
 use limpet_protocol::codec::{self, CodecError};
-use limpet_protocol::id::{NodeId, SpecHash};
-use limpet_protocol::limits::{MAX_INSTANCES_PER_NODE, MAX_SPEC_BYTES};
-use limpet_protocol::message::Signed;
+use limpet_protocol::id::{ContentId, NodeId, SpecHash};
+use limpet_protocol::limits::{
+    MAX_CONTENT_BYTES, MAX_CONTENT_BYTES_PER_NODE, MAX_INSTANCES_PER_NODE, MAX_SPEC_BYTES,
+};
+use limpet_protocol::message::{ConfigContent, SealedSecret, Signed};
 use limpet_protocol::spec::Spec;
 use ring::signature::{ED25519, UnparsedPublicKey};
 use sha2::{Digest as _, Sha256};
 
-/// Why an assignment or a spec is not believed.
+/// Why an assignment, a spec, a config or a secret is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
     /// Not the bytes of a message.
@@ -51,6 +53,17 @@ pub enum Refusal {
     /// Bytes that are not what their name says.
     #[error("its bytes are not those of its hash")]
     WrongHash,
+    /// More configs and secrets than a node holds.
+    #[error(
+        "its configs and secrets have more than {MAX_CONTENT_BYTES_PER_NODE} bytes; put large files into the image or a volume"
+    )]
+    TooMuchContent,
+    /// A secret that is another's.
+    #[error("it is not the secret that its name says")]
+    OtherSecret,
+    /// A secret that this node cannot open.
+    #[error("it is sealed to a key that this node does not have")]
+    OtherKey,
     /// A spec that is another service's.
     #[error("the spec of {application}.{service} is that of another service")]
     OtherService {
@@ -74,6 +87,9 @@ impl Refusal {
             Self::Twice { .. } => "twice",
             Self::WrongHash => "hash",
             Self::OtherService { .. } => "service",
+            Self::TooMuchContent => "content",
+            Self::OtherSecret => "secret",
+            Self::OtherKey => "key",
         }
     }
 }
@@ -83,11 +99,8 @@ impl Refusal {
 /// # Errors
 /// [`Refusal`] says why it is not believed.
 pub fn open_assignment(bytes: &[u8], key: &[u8], node: &NodeId) -> Result<Assignment, Refusal> {
-    let signed: Signed = codec::decode(bytes).map_err(Refusal::Undecodable)?;
-    UnparsedPublicKey::new(&ED25519, key)
-        .verify(&Signed::signed_text(&signed.payload), &signed.signature)
-        .map_err(|_| Refusal::BadSignature)?;
-    let assignment: Assignment = codec::decode(&signed.payload).map_err(Refusal::Undecodable)?;
+    let payload = open_signed(bytes, key, Signed::signed_text)?;
+    let assignment: Assignment = codec::decode(&payload).map_err(Refusal::Undecodable)?;
     if assignment.node != *node {
         return Err(Refusal::OtherNode { node: assignment.node });
     }
@@ -106,6 +119,47 @@ pub fn open_assignment(bytes: &[u8], key: &[u8], node: &NodeId) -> Result<Assign
         return Err(Refusal::TooManyInstances);
     }
     Ok(assignment)
+}
+
+/// The payload of an envelope whose signature, over what `text` makes of it, is the controller's.
+fn open_signed(bytes: &[u8], key: &[u8], text: fn(&[u8]) -> Vec<u8>) -> Result<Vec<u8>, Refusal> {
+    let signed: Signed = codec::decode(bytes).map_err(Refusal::Undecodable)?;
+    UnparsedPublicKey::new(&ED25519, key)
+        .verify(&text(&signed.payload), &signed.signature)
+        .map_err(|_| Refusal::BadSignature)?;
+    Ok(signed.payload)
+}
+
+/// Checks the content of a config.
+///
+/// # Errors
+/// [`Refusal`] says why it is not believed.
+pub fn check_config(id: &ContentId, bytes: &[u8]) -> Result<(), Refusal> {
+    let config: ConfigContent = codec::decode(bytes).map_err(Refusal::Undecodable)?;
+    let fits = config.content.len() <= MAX_CONTENT_BYTES;
+    let hash: [u8; 32] = Sha256::digest(&config.content).into();
+    if fits && hash == id.0 { Ok(()) } else { Err(Refusal::WrongHash) }
+}
+
+/// Checks a sealed secret without opening it; gives the public key that it is sealed to.
+///
+/// # Errors
+/// [`Refusal`] says why it is not believed.
+pub fn check_secret(
+    id: &ContentId,
+    bytes: &[u8],
+    key: &[u8],
+    node: &NodeId,
+) -> Result<Vec<u8>, Refusal> {
+    let payload = open_signed(bytes, key, Signed::secret_text)?;
+    let secret: SealedSecret = codec::decode(&payload).map_err(Refusal::Undecodable)?;
+    if secret.node != *node {
+        return Err(Refusal::OtherNode { node: secret.node });
+    }
+    if secret.content != *id {
+        return Err(Refusal::OtherSecret);
+    }
+    Ok(secret.key)
 }
 
 /// The hash of a spec's bytes.

@@ -265,6 +265,7 @@ impl Connection {
             boot: self.settings.boot,
             session: self.session,
             facts: None,
+            key: None,
         };
         match codec::encode(&presence) {
             Ok(payload) => {

@@ -10,6 +10,7 @@
 )]
 
 mod bench;
+mod contents;
 mod exec;
 mod isolation;
 mod life;

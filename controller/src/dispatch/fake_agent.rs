@@ -147,6 +147,7 @@ impl FakeAgent {
             boot: 1,
             session,
             facts: online.then(|| facts(badge.node.as_str())),
+            key: None,
         };
         let up = Topic::Up(badge.node.clone()).to_string();
         let will = codec::encode(&presence(false)).unwrap();

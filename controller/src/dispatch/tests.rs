@@ -410,7 +410,8 @@ async fn a_node_that_asks_or_lags_is_told_again() {
     agent.holds(|a| !a.services.is_empty()).await;
     rig.settled(revision).await;
     let heard = agent.heard.lock().unwrap().len();
-    let ask = codec::encode(&Ask { want: true, specs: vec![] }).unwrap();
+    let ask = codec::encode(&Ask { want: true, specs: vec![], configs: vec![], secrets: vec![] })
+        .unwrap();
     agent.publish(Topic::Ask(agent.badge.node.clone()), ask).await;
     let told = async {
         while agent.heard.lock().unwrap().len() == heard {

@@ -10,13 +10,14 @@ use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
 use limpet_protocol::call::{CallIn, CallOut, Stream};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
-use limpet_protocol::id::{Slot, SpecHash};
+use limpet_protocol::id::{ContentId, Slot, SpecHash};
 use limpet_protocol::message::{
-    Ask, ControllerPresence, JoinReply, JoinRequest, NodeFacts, NodePresence, Signed,
+    Ask, ConfigContent, ControllerPresence, JoinReply, JoinRequest, NodeFacts, NodePresence,
+    SealKey, SealedSecret, Signed,
 };
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, Report};
-use limpet_protocol::spec::{ImageSource, Spec};
+use limpet_protocol::spec::{ContentMount, ImageSource, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -75,6 +76,7 @@ fn all_messages() -> String {
     state(&mut out);
     enrolment(&mut out);
     calls(&mut out);
+    contents(&mut out);
     out
 }
 
@@ -122,9 +124,10 @@ fn state(out: &mut String) {
     line(
         out,
         "node-presence",
-        &NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()) },
+        &NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()), key: None },
     );
-    line(out, "node-will", &NodePresence { online: false, boot: 3, session: 1, facts: None });
+    let will = NodePresence { online: false, boot: 3, session: 1, facts: None, key: None };
+    line(out, "node-will", &will);
 }
 
 /// How a node joins, and asks.
@@ -141,7 +144,8 @@ fn enrolment(out: &mut String) {
     };
     line(out, "join-accepted", &accepted);
     line(out, "join-refused", &JoinReply::Refused { reason: "no".into() });
-    line(out, "ask", &Ask { want: true, specs: vec![SpecHash([9; 32])] });
+    let specs = vec![SpecHash([9; 32])];
+    line(out, "ask", &Ask { want: true, specs, configs: vec![], secrets: vec![] });
 }
 
 /// How a person looks in.
@@ -161,6 +165,33 @@ fn calls(out: &mut String) {
         &CallOut::Chunk { sequence: 0, stream: Stream::Stdout, data: b"hi\n".to_vec() },
     );
     line(out, "call-end", &CallOut::End { error: None });
+}
+
+/// Configs and secrets, and the key that these are sealed to.
+fn contents(out: &mut String) {
+    line(out, "config", &ConfigContent { content: b"port 80\n".to_vec() });
+    let sealed = SealedSecret {
+        node: "n1".parse().unwrap(),
+        content: ContentId([8; 32]),
+        key: vec![7; 32],
+        sealed: vec![6; 55],
+    };
+    line(out, "sealed-secret", &sealed);
+    let key = Some(SealKey { public: vec![7; 32], proof: vec![5; 32] });
+    let presence = NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()), key };
+    line(out, "node-presence-with-key", &presence);
+    let configs = vec![ContentId([8; 32])];
+    let ask = Ask { want: false, specs: vec![], secrets: configs.clone(), configs };
+    line(out, "ask-for-contents", &ask);
+    let mount = ContentMount {
+        name: "token".into(),
+        content: ContentId([8; 32]),
+        target: "/run/secrets/token".into(),
+        uid: 0,
+        gid: 33,
+        mode: 0o440,
+    };
+    line(out, "spec-with-secret", &Spec { secrets: vec![mount], ..spec() });
 }
 
 #[test]

@@ -500,6 +500,7 @@ impl Node {
             runtime: runtime.clone(),
             images: FakeImages { hangs: self.images_hang },
             link: Link::new(settings),
+            seal_key: ledger.seal_key("secret"),
             ledger: (ledger, loaded),
             memory: Memory::open(&run, boot),
             paths: RuntimePaths { run, data, cgroup_parent: "/limpet-test".to_owned() },

@@ -12,14 +12,15 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
-use limpet_protocol::spec::{MountSource, NetworkMode, Spec};
+use limpet_protocol::spec::{ContentMount, MountSource, NetworkMode, Spec};
 use oci_spec::image::Config;
 use serde_json::{Value, json};
 
 use super::{ContainerRequest, RuntimePaths};
 use crate::keeper::facts::NodeFacts;
-use crate::keeper::plan::{DevicePlan, Plan, VolumePlan};
+use crate::keeper::plan::{ContentPlan, DevicePlan, Plan, VolumePlan};
 use crate::keeper::wire::Blob;
+use crate::ledger::content::ContentRef;
 
 /// Where programs are looked for if neither image nor service says it.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -62,6 +63,7 @@ pub(super) fn plan(
         groups: spec.process.group_add.clone(),
         make_folders: make_folders(spec),
         volumes: volumes(spec),
+        contents: contents(spec),
         devices: devices(spec),
         own_network,
         open_stdin: spec.process.stdin_open,
@@ -259,6 +261,22 @@ fn volumes(spec: &Spec) -> Vec<VolumePlan> {
         _ => None,
     });
     wanted.collect()
+}
+
+/// In the order of the mounts' sources: configs first.
+fn contents(spec: &Spec) -> Vec<ContentPlan> {
+    let plan = |word: &str, content, mount: &ContentMount| ContentPlan {
+        content,
+        what: format!("{word} {}", mount.name),
+        uid: mount.uid,
+        gid: mount.gid,
+        mode: mount.mode,
+    };
+    let configs = spec.configs.iter();
+    let configs = configs.map(|mount| plan("config", ContentRef::Config(mount.content), mount));
+    let secrets = spec.secrets.iter();
+    let secrets = secrets.map(|mount| plan("secret", ContentRef::Secret(mount.content), mount));
+    configs.chain(secrets).collect()
 }
 
 fn devices(spec: &Spec) -> Vec<DevicePlan> {

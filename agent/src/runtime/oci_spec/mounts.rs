@@ -5,6 +5,8 @@ use std::path::Path;
 use limpet_protocol::spec::{Mount, MountSource, Spec};
 use serde_json::{Value, json};
 
+use crate::keeper::content;
+
 /// Docker's default size of `/dev/shm`.
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
 /// Permission bits of a tmpfs that says nothing else.
@@ -13,18 +15,41 @@ const TMPFS_MODE: u32 = 0o1777;
 /// All mounts in the order in which they are made. `/sys/fs/cgroup` is not among them: libcontainer
 /// would mount it writable on cgroup v1, and a container could lift its own limits.
 pub(super) fn mounts(spec: &Spec, bundle: &Path, volumes: &Path) -> Vec<Value> {
-    let own = |target: &str| spec.mounts.iter().any(|mount| mount.target == target);
+    let of_contents = contents(spec, bundle);
+    let own = |target: &str| {
+        spec.mounts.iter().any(|mount| mount.target == target)
+            || of_contents.iter().any(|(own, _)| *own == target)
+    };
     let mut all: Vec<Value> = system_mounts(spec);
     for name in ["resolv.conf", "hosts", "hostname"] {
         // Read-only: a container that wrote here would fill the node's memory.
         all.push(bind(&bundle.join(name).to_string_lossy(), &format!("/etc/{name}"), true));
     }
     all.retain(|mount| !own(mount["destination"].as_str().unwrap_or_default()));
-    let mut services: Vec<&Mount> = spec.mounts.iter().collect();
+    let of_service = spec.mounts.iter();
+    let of_service = of_service.map(|mount| (mount.target.as_str(), service_mount(mount, volumes)));
+    let mut services: Vec<(&str, Value)> = of_service.chain(of_contents.clone()).collect();
     // What is inside another mount comes after it.
-    services.sort_by_key(|mount| mount.target.matches('/').count());
-    all.extend(services.into_iter().map(|mount| service_mount(mount, volumes)));
+    services.sort_by_key(|(target, _)| target.matches('/').count());
+    all.extend(services.into_iter().map(|(_, mount)| mount));
     all
+}
+
+/// Configs and secrets, in the order of the keeper's files. A config may be a program; what a secret
+/// holds is never executed.
+fn contents<'a>(spec: &'a Spec, bundle: &Path) -> Vec<(&'a str, Value)> {
+    let configs = spec.configs.iter().map(|mount| (mount, "exec"));
+    let secrets = spec.secrets.iter().map(|mount| (mount, "noexec"));
+    let all = configs.chain(secrets).enumerate();
+    all.map(|(index, (mount, exec))| {
+        let source = content::file(bundle, index);
+        let options = ["bind", "rprivate", "ro", "nosuid", "nodev", exec];
+        let value = json!({
+            "destination": mount.target, "type": "bind", "source": source, "options": options,
+        });
+        (mount.target.as_str(), value)
+    })
+    .collect()
 }
 
 fn system_mounts(spec: &Spec) -> Vec<Value> {
