@@ -80,11 +80,9 @@ fn node(number: u32, standing: Standing) -> Node {
 
 fn wanted(replicas: u32) -> Wanted {
     Wanted {
-        spec: SpecHash([1; 32]),
-        mode: Mode::Replicated { replicas },
         placement: Placement { spread: vec!["rack".into()], ..Placement::default() },
         needs: Needs { memory_bytes: 64 << 20, cpu_millis: 100 },
         platform: Some("linux/arm64".into()),
-        stopped: false,
+        ..Wanted::new(SpecHash([1; 32]), Mode::Replicated { replicas })
     }
 }

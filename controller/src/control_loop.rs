@@ -167,6 +167,7 @@ pub fn start(
         unsettled: BTreeSet::new(),
         removed_nodes: BTreeSet::new(),
         changed_facts: BTreeSet::new(),
+        reported: BTreeSet::new(),
         events: vec![],
         acks: BTreeMap::new(),
         stale_services: BTreeSet::new(),

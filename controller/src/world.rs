@@ -29,7 +29,7 @@ use crate::store::{Change, Entry, Key, Kind, MAX_VALUE_BYTES, Revision, Store};
 /// An application and the specs of its services; none where one is too large for a node.
 #[derive(Debug)]
 pub(crate) struct Known {
-    record: ApplicationRecord,
+    pub(crate) record: ApplicationRecord,
     specs: BTreeMap<ServiceName, Option<SpecHash>>,
 }
 
@@ -59,6 +59,8 @@ pub(crate) struct World {
     pub(crate) removed_nodes: BTreeSet<NodeId>,
     /// Nodes of which the store knows older facts.
     pub(crate) changed_facts: BTreeSet<NodeId>,
+    /// Services of which nodes have reported something new.
+    pub(crate) reported: BTreeSet<ServiceKey>,
     /// Events that are not in the store yet, and what to acknowledge when they are.
     pub(crate) events: Vec<EventRecord>,
     pub(crate) acks: BTreeMap<NodeId, Cursor>,
@@ -74,6 +76,10 @@ impl World {
         let (first, applications) = self.store.list(Kind::Application)?;
         let (_, nodes) = self.store.list(Kind::Node)?;
         let (_, assignments) = self.store.list(Kind::Assignment)?;
+        for (key, entry) in self.store.list(Kind::Progress)?.1 {
+            let Key::Progress(application) = &key else { continue };
+            self.planner.progress_mut().restore(application, read(&key, &entry.value)?);
+        }
         let mut there = BTreeSet::new();
         for (key, entry) in applications.into_iter().chain(nodes) {
             there.insert(key.clone());
@@ -85,6 +91,7 @@ impl World {
             .filter(|key| !there.contains(key))
             .collect();
         gone.iter().for_each(|key| self.remove(key));
+        self.planner.forget_unwanted();
         for (key, entry) in assignments {
             let assignment: AssignmentRecord = read(&key, &entry.value)?;
             if self.fleet.contains_key(&assignment.node)
@@ -122,8 +129,9 @@ impl World {
                 self.put_application(record);
             }
             Key::Node(_) => self.put_node(read(key, &entry.value)?, entry.modified),
-            // The loop itself is the only writer of assignments; tokens are looked up when shown.
-            Key::Assignment(_) | Key::Token(_) => {}
+            // The loop itself is the only writer of assignments and progress; tokens are looked up
+            // when shown.
+            Key::Assignment(_) | Key::Progress(_) | Key::Token(_) => {}
         }
         Ok(())
     }
@@ -219,7 +227,7 @@ impl World {
                 self.stale_nodes.insert(id.clone());
                 self.removed_nodes.insert(id.clone());
             }
-            Key::Assignment(_) | Key::Token(_) => {}
+            Key::Assignment(_) | Key::Progress(_) | Key::Token(_) => {}
         }
     }
 

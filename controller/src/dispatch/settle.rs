@@ -18,10 +18,15 @@ impl World {
     /// [`StoreError`] if the store failed: nothing was published that is not in it.
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
         let changes = self.planner.plan();
+        let reported = std::mem::take(&mut self.reported);
+        for key in reported.union(&changes.services) {
+            self.judge(key, changes.services.contains(key));
+        }
         self.stale_services.extend(changes.services);
         self.stale_nodes.extend(changes.nodes.iter().cloned());
         self.unsettled.extend(changes.nodes);
         self.settle_removed().await?;
+        self.settle_progress().await?;
         self.settle_assignments().await?;
         self.settle_facts().await?;
         self.settle_events().await
@@ -38,6 +43,30 @@ impl World {
             Err(CommitError::Store(error)) => return Err(error),
             Err(error) => tracing::error!(%error, "assignments of removed nodes stay"),
             Ok(_) => {}
+        }
+        Ok(())
+    }
+
+    /// Keeps how far the services have come, before any node is told of it.
+    async fn settle_progress(&mut self) -> Result<(), StoreError> {
+        let changed = self.planner.progress_mut().take_changed();
+        for changed in changed.chunks(MAX_OPS) {
+            let mut transaction = Transaction::default();
+            for (application, record) in changed {
+                let key = Key::Progress(application.clone());
+                match record.as_ref().map(codec::encode) {
+                    None => transaction.ops.push(Op::Delete(key)),
+                    Some(Ok(value)) => transaction.ops.push(Op::Put(key, value)),
+                    Some(Err(error)) => {
+                        tracing::error!(%application, %error, "its progress cannot be kept");
+                    }
+                }
+            }
+            match self.store.commit(transaction).await {
+                Err(CommitError::Store(error)) => return Err(error),
+                Err(error) => tracing::error!(%error, "progress cannot be kept"),
+                Ok(_) => {}
+            }
         }
         Ok(())
     }

@@ -1,13 +1,94 @@
 //! A node's share of all that is wanted: where the planner put it, and what goes with it.
 
 use limpet_protocol::assignment::AssignedService;
-use limpet_protocol::id::NodeId;
+use limpet_protocol::id::{ApplicationName, NodeId, ServiceName};
+use limpet_protocol::spec::{Dependency, DependencyCondition};
 
+use crate::plan::ServiceKey;
+use crate::plan::progress::{Seen, judge};
+use crate::store::records::Held;
 use crate::world::World;
 
 impl World {
     /// What a node shall run, in the order of the names.
     pub(crate) fn share(&self, id: &NodeId) -> Vec<AssignedService> {
-        self.planner.share(id)
+        let mut services = self.planner.share(id);
+        for share in &mut services {
+            share.met = self.met(id, share);
+        }
+        services
+    }
+
+    /// The dependencies of a share whose condition has held over the whole fleet. Those that are on
+    /// this node alone the node judges by itself.
+    fn met(&self, id: &NodeId, share: &AssignedService) -> Vec<ServiceName> {
+        let AssignedService { application, service, .. } = share;
+        let dependencies = self.dependencies(application, service);
+        let met = dependencies.iter().filter(|dependency| {
+            let service = dependency.service.clone();
+            let key = ServiceKey { application: application.clone(), service };
+            if self.planner.wanted(&key).is_none() {
+                return !dependency.required;
+            }
+            !self.planner.is_local(&key, id)
+                && self.planner.progress().has_held(&key, dependency.condition)
+        });
+        met.map(|dependency| dependency.service.clone()).collect()
+    }
+
+    fn dependencies(&self, application: &ApplicationName, service: &ServiceName) -> &[Dependency] {
+        let known = self.applications.get(application);
+        let service = known.and_then(|known| known.record.application.services.get(service));
+        service.map_or(&[], |service| service.spec.depends_on.as_slice())
+    }
+
+    /// The services that wait for this one, and for what.
+    fn dependants(&self, key: &ServiceKey) -> Vec<(ServiceKey, DependencyCondition)> {
+        let Some(known) = self.applications.get(&key.application) else { return vec![] };
+        let mut found = vec![];
+        for (name, service) in &known.record.application.services {
+            for on in service.spec.depends_on.iter().filter(|on| on.service == key.service) {
+                let (application, service) = (key.application.clone(), name.clone());
+                found.push((ServiceKey { application, service }, on.condition));
+            }
+        }
+        found
+    }
+
+    /// Looks which conditions of `depends_on` hold by now of a service that was placed anew or
+    /// reported of, and has the nodes of its dependants looked at when that may matter to them.
+    pub(crate) fn judge(&mut self, key: &ServiceKey, placed_anew: bool) {
+        let dependants = self.dependants(key);
+        let open = dependants.iter().any(|(_, condition)| {
+            let progress = self.planner.progress();
+            !progress.has_held(key, *condition)
+        });
+        let mut news = false;
+        if open {
+            let found = self.held(key);
+            news = found != Held::default() && self.planner.hold(key, found);
+        }
+        if !news && !placed_anew {
+            return;
+        }
+        for (dependant, _) in dependants {
+            let nodes = self.planner.places(&dependant).map(|(node, _)| node.clone());
+            self.unsettled.extend(nodes);
+        }
+    }
+
+    /// Which conditions hold of a service, as far as the nodes have said.
+    fn held(&self, key: &ServiceKey) -> Held {
+        let Some(wanted) = self.planner.wanted(key) else { return Held::default() };
+        if !self.planner.unplaced(key).is_empty() || self.planner.why_nowhere(key).is_some() {
+            return Held::default();
+        }
+        let progress = self.planner.progress();
+        judge(self.planner.places(key).map(|(node, slot)| {
+            let done = progress.is_done(key, node, slot);
+            let instance = key.instance(slot);
+            let status = self.fleet.get(node).and_then(|node| node.instances.get(&instance));
+            Seen { done, status: status.filter(|status| status.spec == wanted.spec) }
+        }))
     }
 }

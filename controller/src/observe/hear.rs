@@ -154,9 +154,23 @@ impl World {
         self.dispatch.observed(self.now_ms, id, observed);
         self.overtaken(id);
         self.stale_nodes.insert(id.clone());
-        for InstanceId { application, service, .. } in news.instances {
-            self.stale_services.insert(ServiceKey { application, service });
+        for instance in news.instances {
+            self.hear_instance(id, &instance);
         }
+    }
+
+    /// Something is new of an instance.
+    fn hear_instance(&mut self, id: &NodeId, instance: &InstanceId) {
+        let key = ServiceKey::of(instance);
+        let status = self.fleet.get(id).and_then(|node| node.instances.get(instance));
+        if let Some(status) = status
+            && self.planner.report(id, status)
+        {
+            // The node is to know that it need not start it again.
+            self.unsettled.insert(id.clone());
+        }
+        self.reported.insert(key.clone());
+        self.stale_services.insert(key);
     }
 
     /// A node that holds a later assignment than the store knows needs a still later one.

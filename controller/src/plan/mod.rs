@@ -19,17 +19,19 @@
 pub mod filter;
 mod place;
 mod planner;
+pub mod progress;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use limpet_protocol::application::{Mode, Placement, Service};
-use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
+use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
 
 use crate::store::records::Availability;
 
 pub use planner::{Changes, Planner};
+pub use progress::Ending;
 
 /// A service of an application.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +40,22 @@ pub struct ServiceKey {
     pub application: ApplicationName,
     /// The service.
     pub service: ServiceName,
+}
+
+impl ServiceKey {
+    /// The service of an instance.
+    #[must_use]
+    pub fn of(instance: &InstanceId) -> Self {
+        let InstanceId { application, service, .. } = instance.clone();
+        Self { application, service }
+    }
+
+    /// An instance of the service.
+    #[must_use]
+    pub fn instance(&self, slot: Slot) -> InstanceId {
+        let Self { application, service } = self.clone();
+        InstanceId { application, service, slot }
+    }
 }
 
 impl fmt::Display for ServiceKey {
@@ -61,9 +79,25 @@ pub struct Wanted {
     pub platform: Option<String>,
     /// People stopped it: it has no instances until it is started again.
     pub stopped: bool,
+    /// Which ends of an instance are for good.
+    pub ending: Ending,
 }
 
 impl Wanted {
+    /// So many of a spec, wherever there is a node.
+    #[must_use]
+    pub fn new(spec: SpecHash, mode: Mode) -> Self {
+        Self {
+            spec,
+            mode,
+            placement: Placement::default(),
+            needs: Needs::default(),
+            platform: None,
+            stopped: false,
+            ending: Ending::Never,
+        }
+    }
+
     /// What planning needs to know of a service whose spec has this hash.
     #[must_use]
     pub fn of(service: &Service, spec: SpecHash) -> Self {
@@ -78,6 +112,7 @@ impl Wanted {
             },
             platform: service.spec.image.platform.clone(),
             stopped: service.stopped,
+            ending: Ending::of(service),
         }
     }
 }

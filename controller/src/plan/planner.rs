@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
+use limpet_protocol::report::InstanceStatus;
 
 use super::filter::{
     Misfits, bytes, cut, explain, lasting_misfit, passing_misfit, standing_misfit,
 };
 use super::place::{Candidate, Choice};
+use super::progress::{Progress, Run};
 use super::{Needs, Node, ServiceKey, Standing, Unplaced, Usage, Wanted};
+use crate::store::records::Held;
 
 /// Where the instances of one service are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,6 +45,7 @@ pub struct Planner {
     dirty: BTreeSet<ServiceKey>,
     /// Services that any change of any node may concern: global ones and those with open slots.
     open: BTreeSet<ServiceKey>,
+    progress: Progress,
 }
 
 /// What a plan changed.
@@ -67,14 +71,57 @@ impl Planner {
             .collect();
         for key in gone {
             self.wanted.remove(&key);
+            self.progress.begin(&key, None);
             self.dirty.insert(key);
         }
         for (key, wanted) in services {
+            self.progress.begin(&key, Some(wanted.spec));
             if self.wanted.get(&key) != Some(&wanted) {
                 self.dirty.insert(key.clone());
                 self.wanted.insert(key, wanted);
             }
         }
+    }
+
+    /// A node reports of one of its instances; whether it ended for good.
+    pub fn report(&mut self, node: &NodeId, status: &InstanceStatus) -> bool {
+        let key = ServiceKey::of(&status.instance);
+        let slot = status.instance.slot;
+        let Some(wanted) = self.wanted.get(&key) else { return false };
+        let placed = self.placed.get(&key).and_then(|placed| placed.on.get(node));
+        if !placed.is_some_and(|slots| slots.contains(&slot)) {
+            return false;
+        }
+        let by_node = wanted.mode.is_global();
+        let run = Run { node, by_node, ending: wanted.ending, spec: wanted.spec };
+        let over = self.progress.note(&key, run, status);
+        if over {
+            self.dirty.insert(key);
+        }
+        over
+    }
+
+    /// Conditions of `depends_on` were found to hold of a service; whether that is news.
+    pub fn hold(&mut self, key: &ServiceKey, found: Held) -> bool {
+        let Some(wanted) = self.wanted.get(key) else { return false };
+        self.progress.hold(key, wanted.spec, found)
+    }
+
+    /// What is kept of services that nobody wants any more is forgotten.
+    pub fn forget_unwanted(&mut self) {
+        let wanted = &self.wanted;
+        self.progress.retain(|key| wanted.contains_key(key));
+    }
+
+    /// How far the services have come.
+    #[must_use]
+    pub const fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// The same, to restore and to keep it.
+    pub const fn progress_mut(&mut self) -> &mut Progress {
+        &mut self.progress
     }
 
     fn wanted_of(&self, application: &ApplicationName) -> impl Iterator<Item = &ServiceKey> {
@@ -254,7 +301,7 @@ impl Planner {
         placed.spec = Some(wanted.spec);
         placed.needs = wanted.needs;
         let unplaced = match wanted.mode.slots() {
-            Some(replicas) => self.fill_replicas(&wanted, replicas, &mut placed),
+            Some(replicas) => self.fill_replicas((key, &wanted), replicas, &mut placed),
             None => self.fill_nodes(&wanted, &mut placed),
         };
         self.put(key, placed);
@@ -266,8 +313,13 @@ impl Planner {
         }
     }
 
-    fn fill_replicas(&self, wanted: &Wanted, replicas: u32, placed: &mut Placed) -> Vec<Unplaced> {
-        let open = self.open_slots(replicas, placed);
+    fn fill_replicas(
+        &self,
+        (key, wanted): (&ServiceKey, &Wanted),
+        replicas: u32,
+        placed: &mut Placed,
+    ) -> Vec<Unplaced> {
+        let open = self.open_slots(key, replicas, placed);
         if open.is_empty() {
             return vec![];
         }
@@ -294,14 +346,24 @@ impl Planner {
     }
 
     /// The slots that want a node, in their order: new ones, and those whose node is lost.
-    fn open_slots(&self, replicas: u32, placed: &Placed) -> BTreeMap<Slot, Option<NodeId>> {
+    fn open_slots(
+        &self,
+        key: &ServiceKey,
+        replicas: u32,
+        placed: &Placed,
+    ) -> BTreeMap<Slot, Option<NodeId>> {
         let mut open = BTreeMap::new();
         let mut taken = BTreeSet::new();
         for (id, slots) in &placed.on {
             taken.extend(slots.iter().copied());
             if self.seats.get(id).is_some_and(|seat| seat.node.standing == Standing::Lost) {
-                open.extend(slots.iter().map(|slot| (*slot, Some(id.clone()))));
+                let left = slots.iter().filter(|slot| !self.progress.is_over(key, id, **slot));
+                open.extend(left.map(|slot| (*slot, Some(id.clone()))));
             }
+        }
+        if let Some(progress) = self.progress.get(key) {
+            let over = progress.done.iter().chain(progress.failed.keys());
+            taken.extend(over.filter(|slot| slot.0 <= replicas).copied());
         }
         let lacking = usize::try_from(replicas).unwrap_or(usize::MAX).saturating_sub(taken.len());
         let free = (1..).map(Slot).filter(|slot| !taken.contains(slot));
@@ -400,12 +462,12 @@ impl Planner {
         let Some(seat) = self.seats.get(id) else { return vec![] };
         let share = |key: &ServiceKey| {
             let placed = self.placed.get(key)?;
-            Some(AssignedService::new(
-                key.application.clone(),
-                key.service.clone(),
-                placed.spec?,
-                placed.on.get(id)?.iter().copied().collect(),
-            ))
+            let slots: Vec<Slot> = placed.on.get(id)?.iter().copied().collect();
+            let done = slots.iter().filter(|slot| self.progress.is_over(key, id, **slot));
+            let done = done.copied().collect();
+            let (application, service) = (key.application.clone(), key.service.clone());
+            let share = AssignedService::new(application, service, placed.spec?, slots);
+            Some(AssignedService { done, ..share })
         };
         seat.services.iter().filter_map(share).collect()
     }
@@ -420,6 +482,12 @@ impl Planner {
     pub fn places(&self, key: &ServiceKey) -> impl Iterator<Item = (&NodeId, Slot)> {
         let on = self.placed.get(key).map(|placed| &placed.on);
         on.into_iter().flatten().flat_map(|(id, slots)| slots.iter().map(move |slot| (id, *slot)))
+    }
+
+    /// Whether all instances of a service are on this node; not if there are none.
+    #[must_use]
+    pub fn is_local(&self, key: &ServiceKey, id: &NodeId) -> bool {
+        self.placed.get(key).is_some_and(|placed| placed.on.keys().eq([id]))
     }
 
     /// The slots of a service that are not where they should be.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use limpet_protocol::application::{Attribute, Constraint, Mode, Placement};
+use limpet_protocol::application::{Attribute, Constraint, Mode};
 use limpet_protocol::assignment::{Assignment, Generation};
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
 use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
@@ -28,14 +28,7 @@ fn node(memory_mib: u64, site: &str) -> Node {
 }
 
 fn wanted(replicas: u32) -> Wanted {
-    Wanted {
-        spec: SpecHash([1; 32]),
-        mode: Mode::Replicated { replicas },
-        placement: Placement::default(),
-        needs: Needs::default(),
-        platform: None,
-        stopped: false,
-    }
+    Wanted::new(SpecHash([1; 32]), Mode::Replicated { replicas })
 }
 
 fn key(service: &str) -> ServiceKey {

@@ -13,6 +13,8 @@ pub enum Key {
     Node(NodeId),
     /// What a node shall run. Writer: the control loop.
     Assignment(NodeId),
+    /// How far the services of an application have come. Writer: the control loop.
+    Progress(ApplicationName),
     /// An access or join token, by the SHA-256 of the token in hexadecimal.
     Token(String),
 }
@@ -26,13 +28,16 @@ pub enum Kind {
     Node,
     /// [`Key::Assignment`].
     Assignment,
+    /// [`Key::Progress`].
+    Progress,
     /// [`Key::Token`].
     Token,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 4] = [Self::Application, Self::Node, Self::Assignment, Self::Token];
+    pub const ALL: [Self; 5] =
+        [Self::Application, Self::Node, Self::Assignment, Self::Progress, Self::Token];
 
     /// The kind as the file, the API and messages spell it.
     #[must_use]
@@ -41,6 +46,7 @@ impl Kind {
             Self::Application => "application",
             Self::Node => "node",
             Self::Assignment => "assignment",
+            Self::Progress => "progress",
             Self::Token => "token",
         }
     }
@@ -65,6 +71,7 @@ impl Key {
             Self::Application(_) => Kind::Application,
             Self::Node(_) => Kind::Node,
             Self::Assignment(_) => Kind::Assignment,
+            Self::Progress(_) => Kind::Progress,
             Self::Token(_) => Kind::Token,
         }
     }
@@ -73,7 +80,7 @@ impl Key {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Application(name) => name.as_str(),
+            Self::Application(name) | Self::Progress(name) => name.as_str(),
             Self::Node(node) | Self::Assignment(node) => node.as_str(),
             Self::Token(hash) => hash,
         }
@@ -91,6 +98,7 @@ impl Key {
             "application" => name.parse().ok().map(Self::Application),
             "node" => name.parse().ok().map(Self::Node),
             "assignment" => name.parse().ok().map(Self::Assignment),
+            "progress" => name.parse().ok().map(Self::Progress),
             "token" => Some(Self::Token(name.to_owned())),
             _ => None,
         }
@@ -113,6 +121,7 @@ mod tests {
             Key::Application("shop".parse().unwrap()),
             Key::Node("n1".parse().unwrap()),
             Key::Assignment("n1".parse().unwrap()),
+            Key::Progress("shop".parse().unwrap()),
             Key::Token("ab".to_owned()),
         ];
         for (key, kind) in keys.iter().zip(Kind::ALL) {

@@ -1,10 +1,10 @@
 //! What the values of the store mean. Encoded with [`limpet_protocol::codec`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::application::Application;
 use limpet_protocol::assignment::Assignment;
-use limpet_protocol::id::{InstanceId, NodeId};
+use limpet_protocol::id::{InstanceId, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
 use serde::{Deserialize, Serialize};
 
@@ -74,6 +74,105 @@ impl Availability {
 
 /// Under [`super::Key::Assignment`]: the newest assignment of the node.
 pub type AssignmentRecord = Assignment;
+
+/// Under [`super::Key::Progress`]: how far the services of an application have come.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressRecord {
+    /// Those of which there is anything to say.
+    pub services: BTreeMap<ServiceName, ServiceProgress>,
+}
+
+/// How far one service has come with one spec. A new spec starts anew.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceProgress {
+    /// Which spec.
+    #[serde(rename = "h")]
+    pub spec: SpecHash,
+    /// Slots that have completed for good.
+    #[serde(rename = "d", default, with = "ranges", skip_serializing_if = "BTreeSet::is_empty")]
+    pub done: BTreeSet<Slot>,
+    /// Nodes on which it has, of a service with one instance on each node.
+    #[serde(rename = "n", default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub done_on: BTreeSet<NodeId>,
+    /// Slots that have failed for good, and why.
+    #[serde(rename = "f", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed: BTreeMap<Slot, String>,
+    /// Nodes on which it has, of a service with one instance on each node.
+    #[serde(rename = "m", default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub failed_on: BTreeMap<NodeId, String>,
+    /// Conditions of `depends_on` that have held.
+    #[serde(rename = "c", default, skip_serializing_if = "Held::is_none")]
+    pub held: Held,
+}
+
+impl ServiceProgress {
+    /// Nothing has come to pass yet.
+    #[must_use]
+    pub const fn new(spec: SpecHash) -> Self {
+        Self {
+            spec,
+            done: BTreeSet::new(),
+            done_on: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            failed_on: BTreeMap::new(),
+            held: Held { started: false, healthy: false, completed: false },
+        }
+    }
+}
+
+/// Conditions of `depends_on` that have held over all instances of a service.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Held {
+    /// `service_started`.
+    #[serde(rename = "s")]
+    pub started: bool,
+    /// `service_healthy`.
+    #[serde(rename = "h")]
+    pub healthy: bool,
+    /// `service_completed_successfully`.
+    #[serde(rename = "c")]
+    pub completed: bool,
+}
+
+impl Held {
+    fn is_none(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Slots as (first, last): a job completes them about in their order, so that ten thousand of them
+/// take a few bytes.
+mod ranges {
+    use super::{BTreeSet, Slot};
+    use limpet_protocol::limits::MAX_REPLICAS;
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        slots: &BTreeSet<Slot>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        let mut ranges: Vec<(u32, u32)> = vec![];
+        for slot in slots {
+            match ranges.last_mut() {
+                Some((_, last)) if last.checked_add(1) == Some(slot.0) => *last = slot.0,
+                _ => ranges.push((slot.0, slot.0)),
+            }
+        }
+        ranges.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<BTreeSet<Slot>, D::Error> {
+        let ranges = Vec::<(u32, u32)>::deserialize(deserializer)?;
+        if ranges.iter().any(|(_, last)| *last > MAX_REPLICAS) {
+            return Err(D::Error::custom(format!("no service has more slots than {MAX_REPLICAS}")));
+        }
+        Ok(ranges.into_iter().flat_map(|(first, last)| first..=last).map(Slot).collect())
+    }
+}
 
 /// Under [`super::Key::Token`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

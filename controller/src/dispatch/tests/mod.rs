@@ -26,6 +26,8 @@ use crate::control_loop::{self, Handle, LoopError, Request, Settings, View};
 use crate::store::records::{ApplicationRecord, TokenPurpose, TokenRecord};
 use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 
+mod progress;
+
 /// Longer than any test: nobody is given up by accident.
 const NEVER: Duration = Duration::from_secs(3600);
 

@@ -1,0 +1,388 @@
+//! How far services have come: what has completed or failed for good, and which conditions of
+//! `depends_on` have held.
+//!
+//! In: what nodes report of instances that are placed there, and what is kept of earlier. Out:
+//! [`ServiceProgress`], which only grows until the service gets another spec. What is over stays
+//! over when its node is lost, reboots, or the controller starts again, and a condition that held
+//! once holds on: a dependency that stumbles later must not cost every node of its dependants a new
+//! assignment.
+//!
+//! | rule | source |
+//! |---|---|
+//! | exit code 0 completes a job's slot; another one counts against `max_attempts` | SwarmKit, `design/orchestrators.md` ("job orchestrators") |
+//! | `restart: no` is not started again, however it ended; `on-failure` not after exit code 0 | Compose Specification, "restart" |
+//! | `service_started`, `service_healthy`, `service_completed_successfully` | Compose Specification, "depends_on" |
+//! | a dependency of which nothing shall run is not waited for | Docker Compose, `shouldWaitForDependency` |
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use limpet_protocol::application::Service;
+use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
+use limpet_protocol::phase::Phase;
+use limpet_protocol::report::{Health, InstanceStatus};
+use limpet_protocol::spec::{DependencyCondition, RestartCondition};
+
+use super::ServiceKey;
+use super::filter::cut;
+use crate::store::records::{Held, ProgressRecord, ServiceProgress};
+
+/// Failures that are kept of one service; more of them are no news.
+const MAX_FAILURES: usize = 256;
+
+/// Which ends of an instance are for good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ending {
+    /// None: it is started again.
+    #[default]
+    Never,
+    /// Exit code 0.
+    Success,
+    /// Any, once the node does not try again.
+    Any,
+}
+
+impl Ending {
+    /// The rule of a service.
+    #[must_use]
+    pub const fn of(service: &Service) -> Self {
+        if service.spec.schedule.is_some() {
+            // It runs again when its time comes.
+            return Self::Never;
+        }
+        match service.spec.restart.condition {
+            _ if service.mode.is_job() => Self::Any,
+            RestartCondition::None => Self::Any,
+            RestartCondition::OnFailure => Self::Success,
+            RestartCondition::Any => Self::Never,
+        }
+    }
+}
+
+/// An instance as far as its progress goes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Run<'a> {
+    /// Where it is placed.
+    pub(super) node: &'a NodeId,
+    /// Whether the service has one instance on each node, so that the node names it.
+    pub(super) by_node: bool,
+    /// Which ends are for good.
+    pub(super) ending: Ending,
+    /// The spec that is wanted.
+    pub(super) spec: SpecHash,
+}
+
+/// The progress of all services, and of which applications it has to be kept anew.
+#[derive(Debug, Default)]
+pub struct Progress {
+    applications: BTreeMap<ApplicationName, ProgressRecord>,
+    changed: BTreeSet<ApplicationName>,
+}
+
+impl Progress {
+    /// What was kept of an application.
+    pub fn restore(&mut self, application: &ApplicationName, record: ProgressRecord) {
+        self.applications.entry(application.clone()).or_insert(record);
+    }
+
+    /// A service is wanted with this spec, or not at all: what is known of another is forgotten.
+    pub(super) fn begin(&mut self, key: &ServiceKey, spec: Option<SpecHash>) {
+        let Some(record) = self.applications.get_mut(&key.application) else { return };
+        let known = record.services.get(&key.service).map(|progress| progress.spec);
+        if known.is_some() && known != spec {
+            record.services.remove(&key.service);
+            if record.services.is_empty() {
+                self.applications.remove(&key.application);
+            }
+            self.changed.insert(key.application.clone());
+        }
+    }
+
+    /// A node reports of an instance that is placed there; whether something is over now.
+    pub(super) fn note(&mut self, key: &ServiceKey, run: Run<'_>, status: &InstanceStatus) -> bool {
+        let slot = status.instance.slot;
+        if status.spec != run.spec || self.is_over(key, run.node, slot) {
+            return false;
+        }
+        let done = match (status.phase, run.ending) {
+            (Phase::Completed, Ending::Success | Ending::Any) => true,
+            (Phase::Failed, Ending::Any) => false,
+            _ => return false,
+        };
+        let progress = self.of(key, run.spec);
+        match (done, run.by_node) {
+            (true, false) => progress.done.insert(slot),
+            (true, true) => progress.done_on.insert(run.node.clone()),
+            (false, _) if progress.failed.len() + progress.failed_on.len() >= MAX_FAILURES => {
+                return false;
+            }
+            (false, false) => progress.failed.insert(slot, why_failed(status)).is_none(),
+            (false, true) => {
+                progress.failed_on.insert(run.node.clone(), why_failed(status)).is_none()
+            }
+        };
+        self.changed.insert(key.application.clone());
+        true
+    }
+
+    /// Conditions were found to hold; whether that is news.
+    pub(super) fn hold(&mut self, key: &ServiceKey, spec: SpecHash, found: Held) -> bool {
+        let progress = self.of(key, spec);
+        let held = progress.held;
+        let now = Held {
+            started: held.started || found.started,
+            healthy: held.healthy || found.healthy,
+            completed: held.completed || found.completed,
+        };
+        progress.held = now;
+        let news = now != held;
+        if news {
+            self.changed.insert(key.application.clone());
+        }
+        news
+    }
+
+    fn of(&mut self, key: &ServiceKey, spec: SpecHash) -> &mut ServiceProgress {
+        let record = self.applications.entry(key.application.clone()).or_default();
+        let progress = record.services.entry(key.service.clone());
+        progress.or_insert_with(|| ServiceProgress::new(spec))
+    }
+
+    /// What is known of a service.
+    #[must_use]
+    pub fn get(&self, key: &ServiceKey) -> Option<&ServiceProgress> {
+        self.applications.get(&key.application)?.services.get(&key.service)
+    }
+
+    /// Whether an instance has completed for good.
+    #[must_use]
+    pub fn is_done(&self, key: &ServiceKey, node: &NodeId, slot: Slot) -> bool {
+        self.get(key).is_some_and(|p| p.done.contains(&slot) || p.done_on.contains(node))
+    }
+
+    /// Why an instance has failed for good, if it has.
+    #[must_use]
+    pub fn why_failed(&self, key: &ServiceKey, node: Option<&NodeId>, slot: Slot) -> Option<&str> {
+        let progress = self.get(key)?;
+        let on = node.and_then(|node| progress.failed_on.get(node));
+        progress.failed.get(&slot).or(on).map(String::as_str)
+    }
+
+    /// Whether an instance has completed or failed for good.
+    #[must_use]
+    pub fn is_over(&self, key: &ServiceKey, node: &NodeId, slot: Slot) -> bool {
+        self.is_done(key, node, slot) || self.why_failed(key, Some(node), slot).is_some()
+    }
+
+    /// Whether a condition of `depends_on` has held of a service.
+    #[must_use]
+    pub fn has_held(&self, key: &ServiceKey, condition: DependencyCondition) -> bool {
+        let held = self.get(key).map(|progress| progress.held).unwrap_or_default();
+        match condition {
+            DependencyCondition::ServiceStarted => held.started,
+            DependencyCondition::ServiceHealthy => held.healthy,
+            DependencyCondition::ServiceCompletedSuccessfully => held.completed,
+        }
+    }
+
+    /// The applications whose progress changed since the last call, with what is to be kept; none
+    /// where nothing is.
+    pub fn take_changed(&mut self) -> Vec<(ApplicationName, Option<ProgressRecord>)> {
+        let record = |application: ApplicationName| {
+            let kept = self.applications.get(&application).cloned();
+            (application, kept)
+        };
+        std::mem::take(&mut self.changed).into_iter().map(record).collect()
+    }
+
+    /// What was kept of applications that are no more need not be kept.
+    pub fn retain(&mut self, is_wanted: impl Fn(&ServiceKey) -> bool) {
+        for (application, record) in &mut self.applications {
+            let before = record.services.len();
+            record.services.retain(|service, _| {
+                let application = application.clone();
+                is_wanted(&ServiceKey { application, service: service.clone() })
+            });
+            if record.services.len() != before {
+                self.changed.insert(application.clone());
+            }
+        }
+        self.applications.retain(|_, record| !record.services.is_empty());
+    }
+}
+
+fn why_failed(status: &InstanceStatus) -> String {
+    match (&status.reason, status.last_exit.and_then(|exit| exit.code)) {
+        (Some(reason), _) => cut(reason.clone()),
+        (None, Some(code)) => format!("it ended with exit code {code}"),
+        (None, None) => "it ended while nobody watched".to_owned(),
+    }
+}
+
+/// An instance that is wanted, as far as conditions of `depends_on` go.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// It has completed for good.
+    pub done: bool,
+    /// What its node says of it, if that is about the spec that it shall run.
+    pub status: Option<&'a InstanceStatus>,
+}
+
+/// Which conditions hold now, judged over all instances that are wanted of a service.
+pub fn judge<'a>(instances: impl IntoIterator<Item = Seen<'a>>) -> Held {
+    let mut held = Held { started: true, healthy: true, completed: true };
+    for instance in instances {
+        held.started &= instance.done || instance.status.is_some_and(has_started);
+        held.healthy &= instance.status.is_some_and(is_healthy);
+        held.completed &= instance.done || instance.status.is_some_and(has_completed);
+        if held == Held::default() {
+            break;
+        }
+    }
+    held
+}
+
+fn has_started(status: &InstanceStatus) -> bool {
+    matches!(status.phase, Phase::Running | Phase::Completed) || status.last_exit.is_some()
+}
+
+/// Without a health check it is healthy when it may get traffic.
+fn is_healthy(status: &InstanceStatus) -> bool {
+    match status.health {
+        Some(health) => status.phase == Phase::Running && health == Health::Healthy,
+        None => status.is_ready(),
+    }
+}
+
+fn has_completed(status: &InstanceStatus) -> bool {
+    status.phase == Phase::Completed || status.last_exit.is_some_and(|exit| exit.code == Some(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use limpet_protocol::report::Exit;
+    use limpet_protocol::spec::{ImageSource, Spec};
+
+    use super::*;
+
+    const SPEC: SpecHash = SpecHash([1; 32]);
+
+    fn key() -> ServiceKey {
+        ServiceKey { application: "shop".parse().unwrap(), service: "job".parse().unwrap() }
+    }
+
+    fn status(slot: u32, phase: Phase, code: Option<i32>) -> InstanceStatus {
+        InstanceStatus {
+            instance: key().instance(Slot(slot)),
+            attempt: 1,
+            spec: SPEC,
+            phase,
+            reason: None,
+            last_exit: code.map(|code| Exit { code: Some(code), out_of_memory: false }),
+            since_ms: 0,
+            health: None,
+            ready: None,
+            failures: 0,
+        }
+    }
+
+    #[test]
+    fn which_ends_are_for_good() {
+        use limpet_protocol::application::Mode;
+        let replicated = Mode::Replicated { replicas: 1 };
+        let job = Mode::ReplicatedJob { completions: 1, parallelism: 1 };
+        let rows = [
+            (replicated, RestartCondition::Any, Ending::Never),
+            (replicated, RestartCondition::OnFailure, Ending::Success),
+            (replicated, RestartCondition::None, Ending::Any),
+            (job, RestartCondition::OnFailure, Ending::Any),
+            (Mode::GlobalJob, RestartCondition::None, Ending::Any),
+            (Mode::Global, RestartCondition::None, Ending::Any),
+        ];
+        for (mode, condition, ending) in rows {
+            let mut spec = Spec::new(key().application, key().service, ImageSource::new("a"));
+            spec.restart.condition = condition;
+            let mut service = Service::new(spec, mode);
+            assert_eq!(Ending::of(&service), ending, "{mode:?} {condition:?}");
+            service.spec.schedule = Some(limpet_protocol::spec::Schedule {
+                cron: "0 3 * * *".into(),
+                zone: String::new(),
+                missed: limpet_protocol::spec::MissedRuns::default(),
+                deadline_ms: None,
+                overlap: limpet_protocol::spec::Overlap::default(),
+            });
+            assert_eq!(Ending::of(&service), Ending::Never, "it runs when its time comes");
+        }
+    }
+
+    #[test]
+    fn what_is_over_stays_over_until_there_is_another_spec() {
+        let node: NodeId = "n1".parse().unwrap();
+        let run = Run { node: &node, by_node: false, ending: Ending::Any, spec: SPEC };
+        let mut progress = Progress::default();
+        progress.begin(&key(), Some(SPEC));
+        assert!(!progress.note(&key(), run, &status(1, Phase::Running, None)));
+        let never = Run { ending: Ending::Never, ..run };
+        assert!(!progress.note(&key(), never, &status(1, Phase::Completed, Some(0))));
+        let success = Run { ending: Ending::Success, ..run };
+        assert!(!progress.note(&key(), success, &status(1, Phase::Failed, Some(1))));
+        assert!(progress.note(&key(), run, &status(1, Phase::Completed, Some(0))));
+        assert!(progress.note(&key(), run, &status(2, Phase::Failed, Some(7))));
+        // A node that was told not to start it again may say that it is done: it has failed.
+        assert!(!progress.note(&key(), run, &status(2, Phase::Completed, None)));
+        let other = InstanceStatus { spec: SpecHash([2; 32]), ..status(3, Phase::Completed, None) };
+        assert!(!progress.note(&key(), run, &other), "of an earlier spec");
+        assert_eq!(progress.why_failed(&key(), None, Slot(2)), Some("it ended with exit code 7"));
+        let kept = progress.take_changed();
+        assert!(progress.take_changed().is_empty());
+        let mut restored = Progress::default();
+        for (application, record) in kept {
+            restored.restore(&application, record.unwrap());
+        }
+        restored.begin(&key(), Some(SPEC));
+        assert!(
+            restored.is_done(&key(), &node, Slot(1)) && !restored.is_done(&key(), &node, Slot(2))
+        );
+        assert!(restored.is_over(&key(), &node, Slot(2)));
+        restored.begin(&key(), Some(SpecHash([2; 32])));
+        assert!(!restored.is_over(&key(), &node, Slot(1)));
+        assert_eq!(restored.take_changed(), [(key().application, None)]);
+    }
+
+    #[test]
+    fn ranges_of_slots_survive_the_store() {
+        let mut one = ServiceProgress::new(SPEC);
+        one.done = (1..=5000).chain(7000..=7001).map(Slot).collect();
+        let bytes = limpet_protocol::codec::encode(&one).unwrap();
+        assert!(bytes.len() < 80, "{}", bytes.len());
+        assert_eq!(limpet_protocol::codec::decode::<ServiceProgress>(&bytes).unwrap(), one);
+    }
+
+    #[test]
+    fn conditions_hold_when_they_hold_of_every_instance() {
+        let s = |phase, code| status(1, phase, code);
+        let health = |health| InstanceStatus { health, ..s(Phase::Running, None) };
+        let not_ready = InstanceStatus { ready: Some(false), ..s(Phase::Running, None) };
+        let rows = [
+            (s(Phase::Pulling, None), [false, false, false]),
+            (s(Phase::Running, None), [true, true, false]),
+            (health(Some(Health::Starting)), [true, false, false]),
+            (health(Some(Health::Healthy)), [true, true, false]),
+            (health(Some(Health::Unhealthy)), [true, false, false]),
+            (not_ready, [true, false, false]),
+            (s(Phase::Completed, Some(0)), [true, false, true]),
+            (s(Phase::Failed, Some(1)), [true, false, false]),
+            (s(Phase::Failed, None), [false, false, false]),
+            (s(Phase::Waiting, Some(1)), [true, false, false]),
+        ];
+        let held = |[started, healthy, completed]: [bool; 3]| Held { started, healthy, completed };
+        for (status, holds) in &rows {
+            let seen = Seen { done: false, status: Some(status) };
+            assert_eq!(judge([seen]), held(*holds), "{status:?}");
+            let lacking = Seen { done: false, status: None };
+            assert_eq!(judge([seen, lacking]), Held::default(), "another is not heard of");
+        }
+        let done = Seen { done: true, status: None };
+        assert_eq!(judge([done]), held([true, false, true]));
+        assert_eq!(judge([]), held([true, true, true]), "nothing of it shall run");
+    }
+}
