@@ -11,6 +11,7 @@ use limpet_controller::api::types::{
     ApplicationPatch, ApplicationView, ApplyOutcome, ErrorBody, EventView, ImageView, InstanceView,
     List, LogLine, NodeOutcome, NodePatch, NodeView, TokenRequest, TokenView, VersionView,
 };
+use limpet_controller::explain::Explanation;
 use limpet_protocol::application::Application;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -229,6 +230,15 @@ impl Client {
     pub async fn instances(&self, application: Option<&str>) -> Result<List<InstanceView>> {
         let query = application.map(|name| ("application", name.to_owned()));
         self.get(&["v1", "instances"], query.as_slice()).await
+    }
+
+    /// Why something is as it is.
+    ///
+    /// # Errors
+    /// [`ClientError::Answer`] with status 404 if there is nothing of that name.
+    pub async fn explain(&self, name: &str, kind: Option<&str>) -> Result<Explanation> {
+        let query = kind.map(|kind| ("kind", kind.to_owned()));
+        self.get(&["v1", "explain", name], query.as_slice()).await
     }
 
     /// Nodes.

@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
-    agent, apply, apps, completion, config, controller, events, image, logs, node, ps, restart, rm,
-    scale, services, start, stop, token, up, version, wait,
+    agent, apply, apps, completion, config, controller, events, explain, image, logs, node, ps,
+    restart, rm, scale, services, start, stop, token, up, version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -61,6 +61,8 @@ pub(crate) enum Verb {
     Apps(Asks<apps::AppsArgs>),
     /// Show what happened, and what happens
     Events(Asks<events::EventsArgs>),
+    /// Say why something is not running, not updated, not placed
+    Explain(Asks<explain::ExplainArgs>),
     /// Wait until an application runs, or say why it does not
     Wait(Asks<wait::WaitArgs>),
     /// Change how many instances services have

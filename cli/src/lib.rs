@@ -84,6 +84,7 @@ async fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Services(asks) => verbs::services::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Apps(asks) => verbs::apps::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Events(asks) => verbs::events::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Explain(asks) => verbs::explain::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Wait(asks) => verbs::wait::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Scale(asks) => verbs::scale::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Stop(asks) => verbs::stop::run(&asks.verb, &client(&asks.connection)?).await,

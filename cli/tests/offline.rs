@@ -38,6 +38,7 @@ fn every_verb_has_help_that_ends_well() {
         "apps",
         "events",
         "wait",
+        "explain",
         "scale",
         "stop",
         "start",

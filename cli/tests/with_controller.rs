@@ -99,6 +99,36 @@ fn services_are_scaled_stopped_started_and_restarted() {
 }
 
 #[test]
+fn it_explains_why_nothing_runs() {
+    let controller = Controller::start();
+    let file = controller.file("compose.yaml", COMPOSE);
+    controller.ok(&["apply", "-f", &file]);
+    let text = controller.ok(&["explain", "shop.web"]);
+    assert!(text.starts_with("✗ service shop.web: "), "{text}");
+    assert!(text.contains("no node has joined yet"), "{text}");
+    assert!(text.contains("→ join a node: `limpet token create`"), "{text}");
+    let json = controller.ok(&["explain", "shop.worker.2", "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["kind"], &json["well"]), (&"instance".into(), &false.into()));
+    assert_eq!(json["chain"][0]["state"], "ok");
+    assert_eq!(
+        (&json["chain"][1]["link"], &json["chain"][1]["state"]),
+        (&"placement".into(), &"broken".into())
+    );
+    assert_eq!(json["chain"][2]["state"], "unknown");
+    let whole = controller.ok(&["explain", "shop"]);
+    assert!(whole.starts_with("✗ application shop: 2 of 2 are not as wanted"), "{whole}");
+    controller.ok(&["stop", "shop.web"]);
+    let stopped = controller.ok(&["explain", "shop.web"]);
+    assert!(stopped.starts_with("✗ service shop.web: stopped by a person"), "{stopped}");
+    for missing in ["nosuch", "shop.nosuch", "shop.web.99", "../x?y", "a b", "", "ä"] {
+        let output = controller.limpet(&["explain", "--", missing]);
+        assert_eq!(output.status.code(), Some(4), "{missing:?}: {}", stderr(&output));
+    }
+    controller.fails(4, &["explain", "shop.web", "--kind", "node"]);
+}
+
+#[test]
 fn exit_codes_say_what_went_wrong() {
     let controller = Controller::start();
     let file = controller.file("compose.yaml", COMPOSE);

@@ -20,6 +20,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::answer::Subject;
 use crate::api::types::{InstanceView, NodeView, ServiceView};
 use crate::broker::Login;
 use crate::clock;
@@ -27,6 +28,7 @@ use crate::dispatch::bus::{Bus, BusEvent, BusSettings};
 use crate::dispatch::calls::{Calls, FromCaller, MAX_WAITING};
 use crate::dispatch::joins::{Joins, Welcome};
 use crate::dispatch::{Dispatch, want};
+use crate::explain::Explanation;
 use crate::observe::noise::Noise;
 use crate::observe::view::Gallery;
 use crate::plan::Planner;
@@ -60,6 +62,7 @@ pub struct View {
 
 /// What the API may ask of the loop.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "they are few, and most are calls")]
 pub enum Request {
     /// Open a call to a node.
     Call {
@@ -73,6 +76,16 @@ pub enum Request {
         more: mpsc::Receiver<CallIn>,
         /// Whether it was opened, or why not.
         opened: oneshot::Sender<Result<(), String>>,
+    },
+    /// Why is something as it is?
+    Explain {
+        /// What kind of thing.
+        subject: Subject,
+        /// Its name.
+        name: String,
+        /// The revision that the answer takes into account, and the answer; none if there is
+        /// nothing of that name.
+        answer: oneshot::Sender<(Revision, Option<Explanation>)>,
     },
 }
 
@@ -224,7 +237,10 @@ impl ControlLoop {
                     self.look_at_clocks();
                     self.take_messages(event, &mut inputs.messages).await?;
                 }
-                Some(request) = inputs.asked.recv() => self.world.ask(request, &mut inputs.tasks),
+                Some(request) = inputs.asked.recv() => {
+                    self.look_at_clocks();
+                    self.world.ask(request, &mut inputs.tasks);
+                }
                 Some((session, said)) = inputs.from_callers.recv() => self.world.calls.caller(&session, said),
                 Some(ended) = inputs.tasks.join_next() => told_of(ended),
                 () = sleep_until(wake) => self.look_at_clocks(),

@@ -2,6 +2,7 @@
 //!
 //! The folders are the flow: [`api`] ▶ [`store`] ▶ `plan` ▶ `dispatch`, and back through `observe`.
 
+pub mod answer;
 pub mod api;
 pub mod auth;
 pub mod broker;
@@ -9,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod control_loop;
 pub mod dispatch;
+pub mod explain;
 pub mod observe;
 pub mod plan;
 pub mod process;

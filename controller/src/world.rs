@@ -30,7 +30,7 @@ use crate::store::{Change, Entry, Key, Kind, MAX_VALUE_BYTES, Revision, Store};
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) record: ApplicationRecord,
-    specs: BTreeMap<ServiceName, Option<SpecHash>>,
+    pub(crate) specs: BTreeMap<ServiceName, Option<SpecHash>>,
 }
 
 /// Everything the loop knows. Belongs to the loop, is not locked.
@@ -264,7 +264,16 @@ impl World {
     }
 
     pub(crate) fn ask(&mut self, request: Request, tasks: &mut JoinSet<()>) {
-        let Request::Call { node, first, answers, more, opened } = request;
+        let (node, first, answers, more, opened) = match request {
+            Request::Call { node, first, answers, more, opened } => {
+                (node, first, answers, more, opened)
+            }
+            Request::Explain { subject, name, answer } => {
+                // Who asked may be gone: nobody wants the answer then.
+                drop(answer.send((self.revision, self.explain(subject, &name))));
+                return;
+            }
+        };
         let standing = self.fleet.get(&node).map(|known| known.standing);
         let result = match standing {
             None => Err(format!("there is no node {node}: see `limpet node ls`")),

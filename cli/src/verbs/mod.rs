@@ -8,6 +8,7 @@ pub mod completion;
 pub mod config;
 pub mod controller;
 pub mod events;
+pub mod explain;
 pub mod image;
 pub mod logs;
 pub mod node;

@@ -13,6 +13,7 @@ mod check;
 mod edit;
 mod error;
 mod events;
+mod explain;
 mod fleet;
 mod images;
 mod log_lines;
@@ -130,6 +131,7 @@ fn described() -> OpenApiRouter<Api> {
             applications::change,
             applications::remove
         ))
+        .routes(routes!(explain::explain))
         .routes(routes!(fleet::instances))
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::node, node_changes::change, node_changes::remove))

@@ -83,6 +83,12 @@ impl Gallery {
         self.services.insert(shown.key.clone(), (service, instances));
     }
 
+    /// A service as it was last shown.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<&ServiceView> {
+        self.services.get(key).map(|(view, _)| &**view)
+    }
+
     /// A service is gone.
     pub fn hide_service(&mut self, key: &ServiceKey) {
         self.services.remove(key);

@@ -11,7 +11,7 @@ use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
 use limpet_protocol::report::InstanceStatus;
 
 use super::filter::{
-    Misfits, bytes, cut, explain, lasting_misfit, passing_misfit, standing_misfit,
+    Misfit, Misfits, bytes, cut, explain, lasting_misfit, passing_misfit, standing_misfit,
 };
 use super::place::{Candidate, Choice};
 use super::progress::{Progress, Run};
@@ -511,6 +511,20 @@ impl Planner {
     #[must_use]
     pub fn is_named(&self, key: &ServiceKey, spec: SpecHash) -> bool {
         self.placed.get(key).is_some_and(|placed| placed.spec == Some(spec))
+    }
+
+    /// Why nodes cannot take one more instance of a service, one for each such node.
+    #[must_use]
+    pub fn misfits(&self, key: &ServiceKey) -> Vec<Misfit> {
+        let Some(wanted) = self.wanted.get(key) else { return vec![] };
+        let placed = self.placed.get(key);
+        let misfit = |(id, seat): (&NodeId, &Seat)| {
+            let own = placed.and_then(|placed| placed.on.get(id)).map_or(0, BTreeSet::len);
+            standing_misfit(&seat.node)
+                .or_else(|| lasting_misfit(wanted, id, &seat.node))
+                .or_else(|| passing_misfit(wanted, &seat.node, &seat.used, own))
+        };
+        self.seats.iter().filter_map(misfit).collect()
     }
 
     /// Why a global service is nowhere, if it is.

@@ -16,12 +16,13 @@ fn message(body: &Value) -> &str {
 
 #[tokio::test]
 async fn every_answer_is_as_described() {
-    let world = World::new().await;
+    let mut world = World::new().await;
     plain(&world).await;
     applications(&world).await;
     tokens(&world).await;
     fleet(&world).await;
     node_changes(&world).await;
+    crate::verbs::explanations(&mut world).await;
     wrong_tokens(&world).await;
     // Streams and images have tests of their own.
     let checked = world.checked.lock().unwrap().clone();

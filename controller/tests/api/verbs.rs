@@ -1,6 +1,8 @@
-//! The endpoints behind single verbs: scale, stop, start and restart.
+//! The endpoints behind single verbs: scale, stop, start, restart, explain.
 
-use limpet_controller::store::Key;
+use limpet_controller::control_loop::Request;
+use limpet_controller::explain::{Explanation, Link, State};
+use limpet_controller::store::{Key, Revision};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -63,4 +65,46 @@ async fn changes_at_the_same_time_are_all_made() {
     let entry = world.store.get(&key).unwrap().unwrap();
     assert_eq!(entry.version, 1 + u64::try_from(made).unwrap());
     assert!(made >= 1);
+}
+
+/// Explanations come from the control loop, which the test plays.
+pub(crate) async fn explanations(world: &mut World) {
+    let known = explanation();
+    for (path, answer, status) in [
+        ("/v1/explain/shop.web", Some(known.clone()), 200),
+        ("/v1/explain/n1?kind=node", Some(known), 200),
+        ("/v1/explain/nosuch", None, 404),
+        ("/v1/explain/..%2Fx", None, 404),
+    ] {
+        let played = async {
+            let request = world.requests.recv().await;
+            let Some(Request::Explain { answer: to, .. }) = request else { panic!("{request:?}") };
+            to.send((Revision(1), answer)).unwrap();
+        };
+        let url = format!("http://{}{path}", world.address);
+        let asked = world.http.get(url).bearer_auth(crate::world::TOKEN).send();
+        let ((), given) = tokio::join!(played, asked);
+        assert_eq!(world.check(&Method::GET, path, given.unwrap()).await.0, status, "{path}");
+    }
+    let (status, error) = world.get("/v1/explain/a?kind=luck").await;
+    assert!(status == 400 && message(&error).contains("kind"), "{error}");
+}
+
+fn explanation() -> Explanation {
+    let link = |state| Link {
+        link: "image".to_owned(),
+        state,
+        says: "it is being fetched".to_owned(),
+        advice: Some("wait".to_owned()),
+    };
+    Explanation {
+        name: "shop.web".to_owned(),
+        kind: "service".to_owned(),
+        well: false,
+        summary: "it is being fetched".to_owned(),
+        advice: None,
+        chain: vec![link(State::Ok), link(State::Waiting), link(State::Unknown)],
+        parts: Vec::new(),
+        more: 0,
+    }
 }

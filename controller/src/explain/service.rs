@@ -1,0 +1,136 @@
+//! Why a service or an application is as it is.
+
+use limpet_protocol::application::Service;
+use limpet_protocol::id::SpecHash;
+
+use super::words::{many, short};
+use super::{Chain, Explanation, Link, Part, advice};
+use crate::plan::ServiceKey;
+use crate::plan::filter::Misfit;
+
+/// What is known of a service.
+#[derive(Debug, Clone)]
+pub struct ServiceCase<'a> {
+    /// Which.
+    pub key: &'a ServiceKey,
+    /// What people want.
+    pub service: &'a Service,
+    /// Its newest spec; none if it is too large for a node.
+    pub spec: Option<SpecHash>,
+    /// How many instances have a node that is not lost.
+    pub placed: usize,
+    /// How many slots have none, and why the first of them.
+    pub unplaced: (usize, Option<String>),
+    /// Why each node cannot take one more, if a slot has no node.
+    pub misfits: Vec<Misfit>,
+    /// Nodes that could take one, of a service that no node can take: each with its reason.
+    pub rollout: Option<String>,
+    /// Whether the rollout goes on by itself.
+    pub rollout_is_held: bool,
+}
+
+/// The explanation of a service out of those of all its instances.
+#[must_use]
+pub fn explain_service(case: &ServiceCase<'_>, instances: Vec<Part>) -> Explanation {
+    let part = service_part(case, &instances);
+    let late = instances.into_iter().filter(|part| !part.well).collect();
+    Explanation::of("service", part, late)
+}
+
+fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
+    let mut chain = Chain::new();
+    chain.then("spec", || spec(case));
+    if !case.service.stopped {
+        chain.then("placement", || placement(case));
+        if chain.intact || case.placed > 0 {
+            chain.also(of_parts("instances", instances, "as wanted"));
+        }
+        chain.then("update", || update(case));
+    }
+    let mut part = Part::of(case.key.to_string(), None, chain);
+    if part.well {
+        part.summary = format!("{} as wanted", many(instances.len(), "instance"));
+    }
+    part
+}
+
+fn spec(case: &ServiceCase<'_>) -> Link {
+    let Service { mode, stopped, .. } = case.service;
+    if *stopped {
+        // A person's decision is no fault, but it is why nothing runs.
+        return Link::broken("spec", "stopped by a person")
+            .advise(format!("start it again: `limpet start {}`", case.key));
+    }
+    let Some(hash) = case.spec else {
+        return Link::broken("spec", "its specification is too large for a node")
+            .advise("make it smaller: environment, labels and configs count");
+    };
+    let image = &case.service.spec.image.reference;
+    let count = mode.slots().map_or("one a node".to_owned(), |slots| {
+        many(usize::try_from(slots).unwrap_or(usize::MAX), "instance")
+    });
+    Link::ok("spec", format!("{}, {count}, image {image}, spec {}", mode.as_str(), short(hash)))
+}
+
+fn placement(case: &ServiceCase<'_>) -> Link {
+    let has = if case.placed == 1 { "has" } else { "have" };
+    let placed = format!("{} {has} a node", many(case.placed, "instance"));
+    match &case.unplaced {
+        (0, None) => Link::ok("placement", placed),
+        (0, Some(why)) => {
+            Link::broken("placement", why.clone()).advise(advice::on_placement(&case.misfits))
+        }
+        (open, why) => {
+            let why = why.as_deref().unwrap_or("it is being planned");
+            Link::broken("placement", format!("{placed}, {open} not: {why}"))
+                .advise(advice::on_placement(&case.misfits))
+        }
+    }
+}
+
+fn update(case: &ServiceCase<'_>) -> Link {
+    match &case.rollout {
+        None => Link::ok("update", "every instance has the newest spec, or is about to"),
+        Some(rollout) if case.rollout_is_held => Link::broken("update", rollout.clone()).advise(
+            format!("`limpet rollout status {0}`, then `limpet rollout resume|undo {0}`", case.key),
+        ),
+        Some(rollout) => Link::waiting("update", rollout.clone()),
+    }
+}
+
+/// The link that says how the parts are; with the trouble of the first that is not well.
+pub(super) fn of_parts(link: &str, parts: &[Part], well: &str) -> Link {
+    let late = parts.iter().filter(|part| !part.well);
+    let Some(first) = late.clone().next() else {
+        return Link::ok(link, format!("{} {well}", parts.len()));
+    };
+    let count = late.count();
+    let is = if count == 1 { "is" } else { "are" };
+    let says =
+        format!("{count} of {} {is} not as wanted: {}: {}", parts.len(), first.name, first.summary);
+    let broken =
+        parts.iter().any(|part| part.chain.iter().any(|link| link.state == super::State::Broken));
+    let it = if broken { Link::broken(link, says) } else { Link::waiting(link, says) };
+    Link { advice: first.advice.clone(), ..it }
+}
+
+/// The explanation of an application out of those of its services.
+#[must_use]
+pub fn explain_application(name: &str, services: Vec<Explanation>) -> Explanation {
+    let part = |it: Explanation| Part {
+        name: it.name,
+        node: None,
+        well: it.well,
+        summary: it.summary,
+        advice: it.advice,
+        chain: it.chain,
+    };
+    let parts: Vec<Part> = services.into_iter().map(part).collect();
+    let mut chain = Chain::new();
+    chain.also(of_parts("services", &parts, "as wanted"));
+    let mut whole = Part::of(name.to_owned(), None, chain);
+    if whole.well {
+        whole.summary = format!("{} as wanted", many(parts.len(), "service"));
+    }
+    Explanation::of("application", whole, parts.into_iter().filter(|part| !part.well).collect())
+}
