@@ -7,11 +7,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use limpet_controller::api::inspect::InspectView;
 use limpet_controller::api::types::{
     ApplicationPatch, ApplicationView, ApplyOutcome, ErrorBody, EventView, ImageView, InstanceView,
     List, LogLine, NodeOutcome, NodePatch, NodeView, TokenRequest, TokenView, VersionView,
 };
 use limpet_controller::explain::Explanation;
+use limpet_controller::preview::PlanView;
 use limpet_protocol::application::Application;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -189,6 +191,15 @@ impl Client {
         self.answer(request.timeout(ANSWER_TIMEOUT)).await
     }
 
+    /// What an apply would do.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn plan(&self, application: &Application) -> Result<PlanView> {
+        let request = self.request(Method::POST, &["v1", "plan"], &[]).json(application);
+        self.answer(request.timeout(ANSWER_TIMEOUT)).await
+    }
+
     /// Changes single services of an application.
     ///
     /// # Errors
@@ -239,6 +250,15 @@ impl Client {
     pub async fn explain(&self, name: &str, kind: Option<&str>) -> Result<Explanation> {
         let query = kind.map(|kind| ("kind", kind.to_owned()));
         self.get(&["v1", "explain", name], query.as_slice()).await
+    }
+
+    /// Everything that is known of one thing.
+    ///
+    /// # Errors
+    /// [`ClientError::Answer`] with status 404 if there is nothing of that name.
+    pub async fn inspect(&self, name: &str, kind: Option<&str>) -> Result<InspectView> {
+        let query = kind.map(|kind| ("kind", kind.to_owned()));
+        self.get(&["v1", "inspect", name], query.as_slice()).await
     }
 
     /// Nodes.

@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
-    agent, apply, apps, completion, config, controller, events, explain, image, logs, node, ps,
-    restart, rm, scale, services, start, stop, token, up, version, wait,
+    agent, apply, apps, completion, config, controller, events, explain, image, inspect, logs,
+    node, plan, ps, restart, rm, scale, services, start, stop, token, up, version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -30,7 +30,7 @@ Where the controller is and the token that opens it are looked for in this order
                 writes into its data folder (that of LIMPET_DATA, else the default ones)
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 controller not reachable, 4 not found, 5 token refused,
-6 conflict, 124 time is over.
+6 conflict, 7 the plan has something to do, 124 time is over.
 
 `limpet VERB --help` has examples.";
 
@@ -50,6 +50,8 @@ pub(crate) enum Verb {
     Up(up::UpArgs),
     /// Make the applications of a Compose file wanted
     Apply(Asks<apply::ApplyArgs>),
+    /// Show what an apply would do
+    Plan(Asks<plan::PlanArgs>),
     /// List instances: where each runs and how it fares
     Ps(Asks<ps::PsArgs>),
     /// Show what containers have written
@@ -63,6 +65,8 @@ pub(crate) enum Verb {
     Events(Asks<events::EventsArgs>),
     /// Say why something is not running, not updated, not placed
     Explain(Asks<explain::ExplainArgs>),
+    /// Show everything that is known of an application, a service, an instance or a node
+    Inspect(Asks<inspect::InspectArgs>),
     /// Wait until an application runs, or say why it does not
     Wait(Asks<wait::WaitArgs>),
     /// Change how many instances services have

@@ -5,6 +5,7 @@
 
 use crate::client::ClientError;
 use crate::verbs::node::DrainError;
+use crate::verbs::plan::SomethingToDo;
 use crate::verbs::wait::WaitError;
 
 /// The codes as `--help` shows them.
@@ -17,6 +18,7 @@ Exit codes:
   4    there is no such application, instance, node, token or image
   5    the controller refused the token
   6    conflict: what the command relied on has changed
+  7    `plan --exit-code`: there is something to do
   124  the time given to --timeout or --wait is over";
 
 /// What the exit code says.
@@ -36,6 +38,8 @@ pub enum Code {
     Refused = 5,
     /// What the command relied on has changed.
     Conflict = 6,
+    /// The plan has something to do.
+    SomethingToDo = 7,
     /// The time is over.
     Timeout = 124,
 }
@@ -74,6 +78,9 @@ fn known(cause: &(dyn std::error::Error + 'static)) -> Option<Code> {
     if let Some(error) = cause.downcast_ref::<DrainError>() {
         return Some(error.code());
     }
+    if cause.is::<SomethingToDo>() {
+        return Some(Code::SomethingToDo);
+    }
     if cause.is::<NotFound>() {
         return Some(Code::NotFound);
     }
@@ -105,6 +112,7 @@ mod tests {
             Code::NotFound,
             Code::Refused,
             Code::Conflict,
+            Code::SomethingToDo,
             Code::Timeout,
         ];
         for code in codes {

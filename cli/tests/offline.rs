@@ -32,6 +32,7 @@ fn every_verb_has_help_that_ends_well() {
     let verbs = [
         "up",
         "apply",
+        "plan",
         "ps",
         "logs",
         "services",
@@ -39,6 +40,7 @@ fn every_verb_has_help_that_ends_well() {
         "events",
         "wait",
         "explain",
+        "inspect",
         "scale",
         "stop",
         "start",
@@ -182,10 +184,17 @@ fn a_closed_pipe_is_no_error() {
 }
 
 #[test]
-fn a_dry_run_needs_nobody() {
+fn a_plan_needs_the_controller_but_first_a_file_without_errors() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("compose.yaml");
-    std::fs::write(&file, "name: a\nservices: {one: {image: b}}\n").unwrap();
-    let output = limpet().args(["apply", "--dry-run", "-f"]).arg(&file).output().unwrap();
-    assert_eq!(stdout(&output), "a: 1 service; nothing was sent\n", "{}", stderr(&output));
+    let nobody = ["--server", "http://127.0.0.1:1", "-f"];
+    for verb in [&["plan"][..], &["apply", "--dry-run"]] {
+        std::fs::write(&file, "name: a\nservices: {one: {image: b}}\n").unwrap();
+        let output = limpet().args(verb).args(nobody).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(3), "{verb:?}: {}", stderr(&output));
+        std::fs::write(&file, "services: {one: {imge: b}}\n").unwrap();
+        let output = limpet().args(verb).args(nobody).arg(&file).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{verb:?}");
+        assert!(stderr(&output).contains("imge"), "{}", stderr(&output));
+    }
 }

@@ -99,6 +99,35 @@ fn services_are_scaled_stopped_started_and_restarted() {
 }
 
 #[test]
+fn a_plan_changes_nothing_and_names_the_revision() {
+    let controller = Controller::start();
+    let file = controller.file("compose.yaml", COMPOSE);
+    let plan = controller.ok(&["plan", "-f", &file]);
+    assert!(plan.starts_with("shop (it is not there yet)\n  + web  image nginx:1\n"), "{plan}");
+    assert!(plan.contains("? shop.web.1 finds no node"), "{plan}");
+    assert!(plan.contains("why: no suitable node: no node has joined yet"), "{plan}");
+    assert!(plan.contains("limpet apply --if-revision 0"), "{plan}");
+    controller.fails(4, &["wait", "shop"]);
+    controller.fails(7, &["plan", "-f", &file, "--exit-code"]);
+    controller.ok(&["apply", "-f", &file, "--if-revision", "0"]);
+
+    let other = COMPOSE.replace("nginx:1", "nginx:2").replace("replicas: 2", "replicas: 3");
+    let other = controller.file("other.yaml", &other);
+    let json = controller.ok(&["plan", "-f", &other, "-o", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let revision = json["revision"].to_string();
+    let keys = |at: usize| json["services"][at]["keys"][0].clone();
+    assert_eq!(keys(0), serde_json::json!({"key": "image", "from": "nginx:1", "to": "nginx:2"}));
+    assert_eq!(keys(1), serde_json::json!({"key": "deploy.replicas", "from": "2", "to": "3"}));
+    let dry = controller.ok(&["apply", "--dry-run", "-f", &other]);
+    assert!(dry.contains("~ web  image nginx:1 → nginx:2"), "{dry}");
+    // Somebody else is faster.
+    controller.ok(&["scale", "shop.web=2"]);
+    let said = controller.fails(6, &["apply", "-f", &other, "--if-revision", &revision]);
+    assert!(said.contains("is at revision"), "{said}");
+}
+
+#[test]
 fn it_explains_why_nothing_runs() {
     let controller = Controller::start();
     let file = controller.file("compose.yaml", COMPOSE);
@@ -126,6 +155,14 @@ fn it_explains_why_nothing_runs() {
         assert_eq!(output.status.code(), Some(4), "{missing:?}: {}", stderr(&output));
     }
     controller.fails(4, &["explain", "shop.web", "--kind", "node"]);
+    let seen = controller.ok(&["inspect", "shop.worker.2", "-o", "json"]);
+    let seen: serde_json::Value = serde_json::from_str(&seen).unwrap();
+    assert_eq!(seen["wanted"]["worker"]["spec"]["image"]["reference"], "busybox");
+    assert_eq!(seen["instances"][0]["phase"], "pending");
+    assert_eq!(seen["explanation"]["well"], false);
+    assert_eq!(seen["services"][0]["name"], "worker");
+    assert!(controller.ok(&["inspect", "shop"]).contains("kind: application"));
+    controller.fails(4, &["inspect", "nosuch"]);
 }
 
 #[test]

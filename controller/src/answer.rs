@@ -123,7 +123,10 @@ impl World {
         }
         let runs = self.fleet.values().find(|node| node.instances.contains_key(instance));
         let open = self.planner.unplaced(&key).iter().any(|open| open.slot == slot);
-        let stopped = self.wanted_service(&key).is_some_and(|service| service.stopped);
+        let has = |slots: Option<u32>| slots.is_none_or(|slots| (1..=slots).contains(&slot.0));
+        let stopped = self
+            .wanted_service(&key)
+            .is_some_and(|service| service.stopped && has(service.mode.slots()));
         let known = runs.is_some() || open || stopped;
         known.then(|| explain_instance(&self.case(instance, None, runs.map(|it| &it.record.node))))
     }

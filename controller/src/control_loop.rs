@@ -77,6 +77,11 @@ pub enum Request {
         /// Whether it was opened, or why not.
         opened: oneshot::Sender<Result<(), String>>,
     },
+    /// A copy of the planner, to plan what would be; and the revision that it takes into account.
+    Copy {
+        /// Where it goes.
+        answer: oneshot::Sender<(Revision, Box<Planner>)>,
+    },
     /// Why is something as it is?
     Explain {
         /// What kind of thing.

@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod explain;
 pub mod observe;
 pub mod plan;
+pub mod preview;
 pub mod process;
 pub mod run;
 pub mod store;

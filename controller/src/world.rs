@@ -268,6 +268,10 @@ impl World {
             Request::Call { node, first, answers, more, opened } => {
                 (node, first, answers, more, opened)
             }
+            Request::Copy { answer } => {
+                drop(answer.send((self.revision, Box::new(self.planner.clone()))));
+                return;
+            }
             Request::Explain { subject, name, answer } => {
                 // Who asked may be gone: nobody wants the answer then.
                 drop(answer.send((self.revision, self.explain(subject, &name))));

@@ -12,6 +12,7 @@ mod download;
 mod entry;
 mod error;
 mod layers;
+mod missing;
 mod pull;
 mod registry;
 mod store;

@@ -16,7 +16,7 @@ use super::download::{blocking, large_blob, small_blob};
 use super::error::io_error;
 use super::registry::Registry;
 use super::store::{ImageStore, lock};
-use super::wanted::Wanted;
+use super::wanted::{Plan, Wanted};
 use super::{ImageError, PreparedImage, Registries};
 
 /// Layers of one image that are asked for at a time; the store's own limit counts all images.
@@ -27,6 +27,16 @@ pub(super) struct Pull<'a> {
     pub(super) store: &'a Arc<ImageStore>,
     pub(super) wanted: &'a Wanted,
     pub(super) registries: &'a Registries,
+}
+
+/// What a registry says about an image, verified.
+pub(super) struct Documents {
+    /// What the reference names.
+    entry: Descriptor,
+    manifest: Manifest,
+    pub(super) plan: Plan,
+    /// Their bytes.
+    keep: Vec<Vec<u8>>,
 }
 
 impl Pull<'_> {
@@ -57,6 +67,24 @@ impl Pull<'_> {
     }
 
     async fn run_from(&self, registry: &Registry) -> Result<PreparedImage, ImageError> {
+        let Documents { entry, manifest, plan, keep } = self.documents(registry).await?;
+        self.layers(registry, &manifest, plan.layers().map(|(_, id)| *id).collect()).await?;
+        let (store, wanted) = (Arc::clone(self.store), self.wanted.clone());
+        blocking(move || {
+            for bytes in keep {
+                store.layout.blobs().put(bytes.as_slice(), "a document of the image")?;
+            }
+            store.record(&wanted, entry)
+        })
+        .await?;
+        plan.finish(&self.store.layers).ok_or_else(|| ImageError::Refused {
+            image: self.wanted.written.clone(),
+            reason: "a layer is gone that was here a moment ago".to_owned(),
+        })
+    }
+
+    /// Asks a registry what the image consists of.
+    pub(super) async fn documents(&self, registry: &Registry) -> Result<Documents, ImageError> {
         let top = registry.manifest(self.wanted.digest).await?;
         let top_digest = Digest::of(&top);
         let document = Document::parse(&top, &format!("manifest {top_digest}"))?;
@@ -73,20 +101,8 @@ impl Pull<'_> {
         let config = small_blob(registry, &manifest.config).await?;
         let plan = self.wanted.plan(digest, manifest.clone(), &config)?;
         keep.push(config);
-        self.layers(registry, &manifest, plan.layers().map(|(_, id)| *id).collect()).await?;
         let entry = Descriptor::new(document.media_type(), top_digest, top.len() as u64);
-        let (store, wanted) = (Arc::clone(self.store), self.wanted.clone());
-        blocking(move || {
-            for bytes in keep {
-                store.layout.blobs().put(bytes.as_slice(), "a document of the image")?;
-            }
-            store.record(&wanted, entry)
-        })
-        .await?;
-        plan.finish(&self.store.layers).ok_or_else(|| ImageError::Refused {
-            image: self.wanted.written.clone(),
-            reason: "a layer is gone that was here a moment ago".to_owned(),
-        })
+        Ok(Documents { entry, manifest, plan, keep })
     }
 
     async fn layers(

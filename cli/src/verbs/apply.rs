@@ -6,10 +6,11 @@ use clap::Args;
 use limpet_controller::api::types::ApplyOutcome;
 
 use crate::client::Client;
-use crate::compose_files::{ComposeArgs, accept, many};
+use crate::compose_files::{ComposeArgs, accept};
+use crate::output::Format;
 use crate::targets::Target;
 use crate::verbs::wait::Awaited;
-use crate::verbs::{ps, wait};
+use crate::verbs::{plan, ps, wait};
 use crate::{duration, output};
 
 /// Arguments of `limpet apply`.
@@ -22,6 +23,7 @@ Examples:
   limpet apply                                   the compose.yaml here
   limpet apply -f compose.yaml -f site.yaml      a base and what differs at this site
   limpet apply -f shop.yaml --wait=2m            return when it runs, or say why not
+  limpet apply -f shop.yaml --if-revision 12     only what `limpet plan` has shown
   generate-compose | limpet apply -f - -p shop   from a program")]
 pub struct ApplyArgs {
     #[command(flatten)]
@@ -32,10 +34,10 @@ pub struct ApplyArgs {
         num_args = 0..=1, require_equals = true, default_missing_value = wait::DEFAULT_TIMEOUT,
     )]
     wait: Option<Duration>,
-    /// Only if the application is still at this revision (`limpet apps -o wide`; 0: not there yet)
+    /// Only if the application is still at this revision, as `limpet plan` shows it (0: not there yet)
     #[arg(long, value_name = "REVISION")]
     if_revision: Option<u64>,
-    /// Check the file and stop; nothing is sent
+    /// Show what it would do and stop, as `limpet plan` does
     #[arg(long, conflicts_with = "wait")]
     dry_run: bool,
 }
@@ -48,8 +50,7 @@ pub async fn run(args: &ApplyArgs, client: &Client) -> anyhow::Result<()> {
     let project = args.compose.load()?;
     let application = accept(project.to_application())?;
     if args.dry_run {
-        let services = many(application.services.len(), "service");
-        output::print(&format!("{}: {services}; nothing was sent\n", application.name))?;
+        plan::show(&application, Format::Table, client).await?;
         return Ok(());
     }
     let outcome = client.apply(&application, args.if_revision).await?;

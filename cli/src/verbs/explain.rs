@@ -37,15 +37,21 @@ pub struct ExplainArgs {
 
 /// What a name can mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Kind {
+pub enum Kind {
+    /// An application.
     Application,
+    /// A service of one.
     Service,
+    /// An instance of a service.
     Instance,
+    /// A node.
     Node,
 }
 
 impl Kind {
-    const fn as_str(self) -> &'static str {
+    /// As the API spells it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Application => "application",
             Self::Service => "service",

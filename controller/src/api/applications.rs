@@ -19,7 +19,7 @@ use crate::control_loop::View;
 use crate::store::{Compare, Entry, Kind, MAX_VALUE_BYTES, Op, Transaction};
 
 /// Largest body: JSON takes about twice the room of what is stored.
-const MAX_BODY_BYTES: usize = 2 * MAX_VALUE_BYTES;
+pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_VALUE_BYTES;
 
 /// The query of an apply.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -118,7 +118,7 @@ pub(super) async fn remove(
 
 /// What a file says of an application that is there already: what people did to its services by
 /// hand and no file can say stays.
-fn carried_over(old: Option<&Application>, file: &Application) -> Application {
+pub(super) fn carried_over(old: Option<&Application>, file: &Application) -> Application {
     let mut new = file.clone();
     for (name, service) in &mut new.services {
         let before = old.and_then(|old| old.services.get(name));
@@ -129,7 +129,7 @@ fn carried_over(old: Option<&Application>, file: &Application) -> Application {
 
 /// Images that the controller has are pinned to what they are now; what the client says about it
 /// does not count.
-fn resolve_images(images: &ImageLayout, application: &mut Application) {
+pub(super) fn resolve_images(images: &ImageLayout, application: &mut Application) {
     for service in application.services.values_mut() {
         let image = &mut service.spec.image;
         let here = images.resolve(&image.reference);

@@ -1,22 +1,17 @@
 //! Why is it not running, not updated, not placed?
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::{Path, State};
 use serde::{Deserialize, Serialize};
-use tokio::sync::oneshot;
 use utoipa::ToSchema;
 
 use super::Api;
+use super::ask::ask;
 use super::body::Params;
 use super::error::{ApiError, Errors};
 use crate::answer::Subject;
 use crate::control_loop::Request;
 use crate::explain::Explanation;
-
-/// How long the control loop may take to answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// What kind of thing the name means.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
@@ -51,6 +46,15 @@ pub(super) async fn explain(
     Path(name): Path<String>,
     Params(query): Params<ExplainQuery>,
 ) -> Result<Json<Explanation>, ApiError> {
+    explained(&api, &name, &query).await.map(Json)
+}
+
+/// What the control loop says.
+pub(super) async fn explained(
+    api: &Api,
+    name: &str,
+    query: &ExplainQuery,
+) -> Result<Explanation, ApiError> {
     let subject = match query.kind {
         None => Subject::Any,
         Some(Kind::Application) => Subject::Application,
@@ -58,16 +62,11 @@ pub(super) async fn explain(
         Some(Kind::Instance) => Subject::Instance,
         Some(Kind::Node) => Subject::Node,
     };
-    let (answer, answered) = oneshot::channel();
-    let request = Request::Explain { subject, name: name.clone(), answer };
-    let busy = || ApiError::unavailable("the controller is busy: try again");
-    let ask = async {
-        api.control.requests.send(request).await.map_err(|_| busy())?;
-        answered.await.map_err(|_| busy())
-    };
-    let (_, found) = tokio::time::timeout(ANSWER_LIMIT, ask).await.map_err(|_| busy())??;
+    let asked = name.to_owned();
+    let request = |answer| Request::Explain { subject, name: asked, answer };
+    let (_, found) = ask(api, request).await?;
     let missing = || {
         ApiError::not_found(format!("there is no service, instance, application or node {name:?}"))
     };
-    found.map(Json).ok_or_else(missing)
+    found.ok_or_else(missing)
 }

@@ -7,6 +7,7 @@
 
 mod access;
 mod applications;
+mod ask;
 mod body;
 mod changes;
 mod check;
@@ -16,11 +17,13 @@ mod events;
 mod explain;
 mod fleet;
 mod images;
+pub mod inspect;
 mod log_lines;
 mod logs;
 mod node_changes;
 mod outcome;
 mod patch;
+mod plan;
 mod registry;
 pub mod server;
 mod status;
@@ -132,6 +135,8 @@ fn described() -> OpenApiRouter<Api> {
             applications::remove
         ))
         .routes(routes!(explain::explain))
+        .routes(routes!(inspect::inspect))
+        .routes(routes!(plan::plan))
         .routes(routes!(fleet::instances))
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::node, node_changes::change, node_changes::remove))

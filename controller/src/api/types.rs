@@ -11,6 +11,8 @@
 //! | `DELETE /v1/applications/{name}` | → [`ApplyOutcome`] |
 //! | `GET /v1/instances?application=&service=&node=` | → [`List`] of [`InstanceView`] |
 //! | `GET /v1/instances/{instance}/logs?tail=&follow=` | → lines of JSON, each a [`LogLine`] |
+//! | `GET /v1/inspect/{name}?kind=` | → [`super::inspect::InspectView`] |
+//! | `POST /v1/plan` | [`limpet_protocol::application::Application`] → [`crate::preview::PlanView`] |
 //! | `GET /v1/explain/{name}?kind=` | → [`crate::explain::Explanation`] |
 //! | `GET /v1/nodes`, `GET /v1/nodes/{node}` | → [`List`] of [`NodeView`], [`NodeView`] |
 //! | `PATCH /v1/nodes/{node}` | [`NodePatch`] → [`NodeOutcome`] |

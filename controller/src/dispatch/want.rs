@@ -1,9 +1,12 @@
 //! What travels to a node: specs named by their hash, and signed assignments.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
+use limpet_protocol::application::{Application, Service};
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::codec::{self, CodecError};
-use limpet_protocol::id::SpecHash;
+use limpet_protocol::id::{ServiceName, SpecHash};
 use limpet_protocol::limits::MAX_SPEC_BYTES;
 use limpet_protocol::message::{ControllerPresence, Signed};
 use limpet_protocol::spec::Spec;
@@ -18,6 +21,14 @@ use crate::store::Identity;
 pub fn encode_spec(spec: &Spec) -> Result<(SpecHash, Bytes), CodecError> {
     let bytes = codec::encode_within(spec, MAX_SPEC_BYTES)?;
     Ok((SpecHash(Sha256::digest(&bytes).into()), Bytes::from(bytes)))
+}
+
+/// The names of the specs of an application's services, as [`encode_spec`] gives them; none of one
+/// that no node would take.
+#[must_use]
+pub fn specs_of(application: &Application) -> BTreeMap<ServiceName, Option<SpecHash>> {
+    let hash = |service: &Service| encode_spec(&service.spec).ok().map(|(hash, _)| hash);
+    application.services.iter().map(|(name, service)| (name.clone(), hash(service))).collect()
 }
 
 /// An assignment with the controller's signature.

@@ -64,6 +64,7 @@ fn node(standing: Standing, status: Option<InstanceStatus>) -> ObservedNode {
             memory_bytes: 1 << 30,
             labels: BTreeMap::new(),
             conditions: vec!["no memory limits".into()],
+            devices: None,
         },
         joined_ms: 0,
         availability: Availability::Active,

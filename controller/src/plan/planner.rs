@@ -5,6 +5,7 @@
 //! of what is already there.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
@@ -27,15 +28,16 @@ struct Placed {
 }
 
 /// A node and what is taken of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Seat {
-    node: Node,
+    /// Shared with the copies of the planner.
+    node: Arc<Node>,
     used: Usage,
     services: BTreeSet<ServiceKey>,
 }
 
-/// See the module.
-#[derive(Debug, Default)]
+/// See the module. A copy plans for itself: what would be, if.
+#[derive(Debug, Default, Clone)]
 pub struct Planner {
     wanted: BTreeMap<ServiceKey, Wanted>,
     seats: BTreeMap<NodeId, Seat>,
@@ -131,13 +133,14 @@ impl Planner {
     /// Adds a node or changes what it is.
     pub fn set_node(&mut self, id: &NodeId, node: Node) {
         if let Some(seat) = self.seats.get_mut(id) {
-            if seat.node == node {
+            if *seat.node == node {
                 return;
             }
-            seat.node = node;
+            seat.node = Arc::new(node);
             self.dirty.extend(seat.services.iter().cloned());
         } else {
-            let seat = Seat { node, used: Usage::default(), services: BTreeSet::new() };
+            let (node, used) = (Arc::new(node), Usage::default());
+            let seat = Seat { node, used, services: BTreeSet::new() };
             self.seats.insert(id.clone(), seat);
         }
         self.dirty.extend(self.open.iter().cloned());
@@ -499,6 +502,12 @@ impl Planner {
     /// The services with instances on a node.
     pub fn services_on(&self, id: &NodeId) -> impl Iterator<Item = &ServiceKey> {
         self.seats.get(id).into_iter().flat_map(|seat| &seat.services)
+    }
+
+    /// How a node stands; none if there is no such node.
+    #[must_use]
+    pub fn standing(&self, id: &NodeId) -> Option<Standing> {
+        self.seats.get(id).map(|seat| seat.node.standing)
     }
 
     /// What is taken of a node.

@@ -72,7 +72,7 @@ pub(super) struct Run<'a> {
 }
 
 /// The progress of all services, and of which applications it has to be kept anew.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Progress {
     applications: BTreeMap<ApplicationName, ProgressRecord>,
     changed: BTreeSet<ApplicationName>,

@@ -23,6 +23,7 @@ async fn every_answer_is_as_described() {
     fleet(&world).await;
     node_changes(&world).await;
     crate::verbs::explanations(&mut world).await;
+    crate::verbs::plans(&mut world).await;
     wrong_tokens(&world).await;
     // Streams and images have tests of their own.
     let checked = world.checked.lock().unwrap().clone();

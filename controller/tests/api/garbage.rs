@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::world::World;
 
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 15] = [
     "/v1/applications/shop",
     "/v1/applications",
     "/v1/instances",
@@ -17,6 +17,7 @@ const PATHS: [&str; 14] = [
     "/v1/events",
     "/v1/watch",
     "/v1/tokens",
+    "/v1/plan",
     "/v1/tokens/abcdefabcdef",
     "/v1/images",
     "/v1/images/sha256:00",

@@ -69,10 +69,12 @@ async fn changes_at_the_same_time_are_all_made() {
 
 /// Explanations come from the control loop, which the test plays.
 pub(crate) async fn explanations(world: &mut World) {
-    let known = explanation();
+    let (known, known_too) = (explanation(), explanation());
     for (path, answer, status) in [
         ("/v1/explain/shop.web", Some(known.clone()), 200),
         ("/v1/explain/n1?kind=node", Some(known), 200),
+        ("/v1/inspect/shop.web", Some(known_too), 200),
+        ("/v1/inspect/nosuch", None, 404),
         ("/v1/explain/nosuch", None, 404),
         ("/v1/explain/..%2Fx", None, 404),
     ] {
@@ -88,6 +90,27 @@ pub(crate) async fn explanations(world: &mut World) {
     }
     let (status, error) = world.get("/v1/explain/a?kind=luck").await;
     assert!(status == 400 && message(&error).contains("kind"), "{error}");
+}
+
+/// Plans are made of a copy of the control loop's planner.
+pub(crate) async fn plans(world: &mut World) {
+    let body = application("shop", "busybox", 2);
+    let played = async {
+        let request = world.requests.recv().await;
+        let Some(Request::Copy { answer }) = request else { panic!("{request:?}") };
+        answer.send((Revision(u64::MAX), Box::default())).unwrap();
+    };
+    let url = format!("http://{}/v1/plan", world.address);
+    let asked = world.http.post(url).bearer_auth(crate::world::TOKEN).json(&body).send();
+    let before = world.store.revision();
+    let ((), given) = tokio::join!(played, asked);
+    let (status, plan) = world.check(&Method::POST, "/v1/plan", given.unwrap()).await;
+    assert_eq!((status, &plan["changes"]), (200, &json!(true)), "{plan}");
+    assert_eq!(plan["services"][0]["pending"], 2);
+    assert_eq!(world.store.revision(), before, "nothing is written");
+    let wrong = application("shop", "A B", 1);
+    let (status, error) = world.call(Method::POST, "/v1/plan", Some(wrong)).await;
+    assert!(status == 400 && message(&error).contains("spec.image.reference"), "{error}");
 }
 
 fn explanation() -> Explanation {

@@ -93,10 +93,11 @@ fn files_are_one_idea() {
 
 #[test]
 fn deciding_code_decides_only() {
-    const FOLDERS: [&str; 6] = [
+    const FOLDERS: [&str; 7] = [
         "protocol/src/",
         "controller/src/explain/",
         "controller/src/plan/",
+        "controller/src/preview/",
         "agent/src/reconcile/",
         "agent/src/scale/",
         "controller/src/observe/liveness",

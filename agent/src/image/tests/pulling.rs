@@ -100,6 +100,29 @@ fn an_image_is_pulled_once_and_then_nobody_is_asked_and_nothing_written() {
 }
 
 #[test]
+fn what_is_missing_is_counted_and_not_fetched() {
+    let registry = TestRegistry::start(&[image("app:1", 1).archive(), image("app:2", 2).archive()]);
+    let node = Node::new();
+    let of = |tag: u32| source(&format!("{}/app:{tag}", registry.address));
+    let missing = |source: &ImageSource| {
+        node.runtime.block_on(node.store.missing(source, &Registries::default()))
+    };
+    let before = snapshot(node.folder.path());
+    let all = missing(&of(1)).unwrap();
+    assert!(all > 50_000, "the noise does not shrink: {all}");
+    assert_eq!(snapshot(node.folder.path()), before, "nothing is written");
+    assert!(registry.requests("/blobs/").len() <= 1, "the configuration only");
+    node.prepare(&of(1)).unwrap();
+    assert_eq!(missing(&of(1)).unwrap(), 0);
+    let shared = missing(&of(2)).unwrap();
+    assert!(shared > 50_000 && shared < all + 100, "the base layer is here: {shared} of {all}");
+    let never = ImageSource { pull: PullPolicy::Never, ..of(2) };
+    assert!(missing(&never).is_err());
+    let gone = missing(&of(3)).unwrap_err().sentence();
+    assert!(gone.contains("app:3"), "{gone}");
+}
+
+#[test]
 fn the_same_image_wanted_twice_at_once_is_fetched_once() {
     let registry = TestRegistry::start(&[image("app:1", 2).archive()]);
     let node = Node::new();
