@@ -7,11 +7,13 @@
 pub mod calls;
 pub mod config;
 pub mod control_loop;
+pub mod health;
 pub mod image;
 pub mod keeper;
 pub mod ledger;
 pub mod link;
 pub mod load;
+pub mod probe;
 pub mod reconcile;
 pub mod report;
 pub mod runtime;

@@ -68,6 +68,14 @@ pub enum EventKind {
     Stopped,
     /// A running instance was found again after a restart of the agent.
     Adopted,
+    /// An instance was found healthy.
+    Healthy,
+    /// An instance was found unhealthy, and is replaced.
+    Unhealthy,
+    /// An instance may get traffic.
+    Ready,
+    /// An instance may not get traffic any more.
+    NotReady,
     /// Something else.
     #[serde(other)]
     Other,

@@ -9,6 +9,7 @@ use limpet_protocol::id::SpecHash;
 use limpet_protocol::report::Exit;
 use limpet_protocol::spec::Spec;
 
+use super::checks::CheckOf;
 use super::{ControlLoop, Images, Job};
 use crate::reconcile::{Action, Container, ImageKey};
 use crate::runtime::{
@@ -31,7 +32,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                     self.look_for_image(image.clone());
                     true
                 }
-                Action::Start { id, spec_hash, spec } => {
+                Action::Start { id, spec_hash, spec, .. } => {
                     self.runtime_ready && self.start(&action, id, (*spec_hash, spec))
                 }
                 Action::Stop { id, spec } => {
@@ -42,6 +43,11 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                         let result = self.runtime.remove(id);
                         self.passed_on(&action, result)
                     }
+                }
+                Action::Check { id, kind, action: what, timeout_ms } => {
+                    let begun_ms = self.clock.now_ms();
+                    let of = CheckOf { id: id.clone(), kind: *kind, begun_ms };
+                    self.runtime_ready && self.check(&action, of, what, *timeout_ms)
                 }
             };
             begun += usize::from(done);
@@ -105,14 +111,15 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let now_ms = self.clock.now_ms();
         match event {
             RuntimeEvent::Snapshot(states) => self.snapshot(&states),
-            RuntimeEvent::Started { id, .. } => {
-                self.observed.started(&id);
+            RuntimeEvent::Started { id, pid } => {
+                self.observed.started(&id, pid, now_ms);
                 self.event_about(&id, EventKind::Started, "runs");
             }
             RuntimeEvent::CreateFailed { id, reason } => self.create_failed(&id, &reason),
             RuntimeEvent::Exited { id, exit } => {
                 let live = self.observed.container(&id).filter(|c| c.is_live());
-                let stopping = live.map(|container| container.stopping);
+                // What was stopped because it is unhealthy failed.
+                let stopping = live.map(|it| it.stopping && it.unhealthy.is_none());
                 self.observed.exited(&id, exit, now_ms);
                 if let Some(stopping) = stopping {
                     self.tell_exit(&id, exit, stopping);
@@ -176,6 +183,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         if let Some(current) = self.intake.current() {
             self.observed.learn_specs(|hash| current.specs.get(hash).map(|kept| kept.spec.clone()));
         }
+        self.observed.begin_checks(self.clock.now_ms());
     }
 
     /// Throws away writable layers whose containers died with an earlier boot.

@@ -234,6 +234,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 self.image_fetched(&image, result, begun_ms);
             }
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
+            Ok(Job::Checked { of, outcome }) => self.checked(&of, outcome),
             Ok(Job::CallEnded(session)) => self.calls.ended(&session),
             Ok(Job::Tidied) => {}
             Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),

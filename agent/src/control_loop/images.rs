@@ -150,7 +150,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         for instance in news::concerned(&self.wanted, &self.observed, image) {
             self.news.image_ready(&instance);
         }
-        self.observed.image_ready(image);
+        self.observed.image_ready(image, prepared.check.clone());
+        self.observed.begin_checks(self.clock.now_ms());
         self.prepared.insert(image.into(), prepared);
     }
 
@@ -182,6 +183,16 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             let Some(prepared) = self.prepared.get(&ImageKey::from(image)) else { return };
             digests.insert(prepared.digest.clone());
             digests.extend(image.digest.clone());
+        }
+        for (_, spec) in self.wanted.values().filter_map(|want| want.next.as_ref()) {
+            match self.observed.image(&spec.image) {
+                None | Some(ImageState::Preparing { .. }) => return,
+                // What cannot be had keeps nothing, and nothing waits for it.
+                Some(ImageState::Failed { .. } | ImageState::Ready { .. }) => {}
+            }
+            let prepared = self.prepared.get(&ImageKey::from(&spec.image));
+            digests.extend(prepared.map(|prepared| prepared.digest.clone()));
+            digests.extend(spec.image.digest.clone());
         }
         self.stock.untidy = false;
         self.stock.now.clone_from(&digests);

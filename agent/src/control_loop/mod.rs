@@ -13,6 +13,7 @@
 //! | answer of a call | a channel |
 //! | time | computed anew in every turn |
 
+mod checks;
 mod clock;
 mod doing;
 mod hearing;
@@ -99,6 +100,11 @@ enum Job {
     Stored {
         accepted: Box<Accepted>,
         result: Result<(), LedgerError>,
+    },
+    /// A check of a container has ended.
+    Checked {
+        of: checks::CheckOf,
+        outcome: crate::health::Outcome,
     },
     CallEnded(SessionId),
     /// Leftovers or unneeded images are gone.
@@ -239,6 +245,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
         let generation = self.intake.current().map(|current| current.assignment.generation);
         if self.runtime_ready {
+            self.reporter.stage(decision.staged);
             self.reporter.update(generation, decision.statuses, self.clock.wall_ms());
         }
         self.news.forget(&self.wanted);
@@ -303,7 +310,14 @@ fn wanted_of(accepted: &Accepted) -> Wanted {
                 service: service.service.clone(),
                 slot: *slot,
             };
-            let want = WantedInstance { spec_hash: service.spec, spec: kept.spec.clone() };
+            let next = service.next.and_then(|hash| Some((hash, accepted.specs.get(&hash)?)));
+            let want = WantedInstance {
+                order: service.order,
+                done: service.done.contains(slot),
+                next: next.map(|(hash, kept)| (hash, kept.spec.clone())),
+                met: service.met.clone(),
+                ..WantedInstance::new(service.spec, kept.spec.clone())
+            };
             wanted.insert(instance, want);
         }
     }

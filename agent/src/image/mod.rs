@@ -5,9 +5,11 @@
 //! before it is used, and nothing is written when everything is there already.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 mod access;
 mod answer;
+mod check;
 mod download;
 mod entry;
 mod error;
@@ -20,6 +22,7 @@ mod transport;
 mod unpack;
 mod wanted;
 
+pub use check::ImageCheck;
 pub use error::ImageError;
 pub use store::{ImageStore, platform};
 
@@ -30,6 +33,8 @@ pub struct PreparedImage {
     pub digest: String,
     /// The image configuration (OCI Image Specification, config.md).
     pub config: oci_spec::image::ImageConfiguration,
+    /// What it says of its health (`HEALTHCHECK`).
+    pub check: Option<Arc<ImageCheck>>,
     /// The unpacked layers for overlayfs's `lowerdir`, topmost first.
     pub layers: Vec<PathBuf>,
 }

@@ -3,13 +3,16 @@
 //! In: an [`ImageSource`], the bytes of indexes, manifests and configurations. Out: the variant
 //! that this node runs and the layers that it needs, or a sentence that says why there is none.
 
+use std::sync::Arc;
+
 use limpet_oci::manifest::{ConfigHead, Descriptor, Document, Index, Manifest, parse_json};
 use limpet_oci::{Digest, Platform, Reference};
 use limpet_protocol::spec::{ImageSource, PullPolicy};
 use oci_spec::image::ImageConfiguration;
 
+use super::check::image_check;
 use super::layers::Layers;
-use super::{ImageError, PreparedImage};
+use super::{ImageCheck, ImageError, PreparedImage};
 
 /// An image for a platform.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -106,11 +109,12 @@ impl Wanted {
         if self.platform.distance(&head.platform()).is_none() {
             return Err(self.no_variant(&head.platform().to_string()));
         }
+        let check = image_check(config).map(Arc::new);
         let config = ImageConfiguration::from_reader(config).map_err(|source| {
             let source = Box::new(source);
             ImageError::Config { image: image.clone(), digest: config_digest, source }
         })?;
-        Ok(Plan { digest, layers: manifest.layers, diff_ids: head.rootfs.diff_ids, config })
+        Ok(Plan { digest, layers: manifest.layers, diff_ids: head.rootfs.diff_ids, config, check })
     }
 }
 
@@ -120,6 +124,7 @@ pub(super) struct Plan {
     layers: Vec<Descriptor>,
     diff_ids: Vec<Digest>,
     config: ImageConfiguration,
+    check: Option<Arc<ImageCheck>>,
 }
 
 impl Plan {
@@ -140,7 +145,7 @@ impl Plan {
             }
         }
         let digest = self.digest.to_string();
-        Some(PreparedImage { digest, config: self.config, layers: folders })
+        Some(PreparedImage { digest, config: self.config, check: self.check, layers: folders })
     }
 }
 

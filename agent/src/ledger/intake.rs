@@ -16,7 +16,7 @@ use limpet_protocol::id::SpecHash;
 use limpet_protocol::limits::MAX_CONTENT_BYTES_PER_NODE;
 
 use super::content::{ContentRef, Contents};
-use super::{Accepted, KeptSpec, Ledger, Refusal, check_spec};
+use super::{Accepted, KeptSpec, Ledger, Refusal, check_spec, named};
 
 /// Something that an assignment names and that comes on a topic of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -203,7 +203,7 @@ impl Intake {
             let current = self.current.as_ref().and_then(|current| current.specs.get(hash));
             current.or_else(|| old.and_then(|old| old.specs.get(hash))).cloned()
         };
-        let hashes: BTreeSet<SpecHash> = assignment.services.iter().map(|s| s.spec).collect();
+        let hashes: BTreeSet<SpecHash> = assignment.services.iter().flat_map(named).collect();
         let mut pending = Pending {
             signed: signed.to_vec(),
             assignment,
@@ -258,10 +258,13 @@ impl Intake {
         };
         let Pending { signed, assignment, specs, contents, .. } = pending;
         for service in &assignment.services {
-            let fits = specs.get(&service.spec).is_some_and(|kept| {
-                kept.spec.application == service.application && kept.spec.service == service.service
-            });
-            if !fits {
+            let fits = |hash: SpecHash| {
+                specs.get(&hash).is_some_and(|kept| {
+                    kept.spec.application == service.application
+                        && kept.spec.service == service.service
+                })
+            };
+            if !named(service).all(fits) {
                 let refusal = Refusal::OtherService {
                     application: service.application.to_string(),
                     service: service.service.to_string(),

@@ -27,7 +27,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use limpet_protocol::assignment::{Assignment, Generation};
+use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
 use limpet_protocol::id::{NodeId, SpecHash};
 use limpet_protocol::limits::MAX_PAYLOAD_BYTES;
 use limpet_protocol::message::SealKey;
@@ -284,14 +284,14 @@ impl Ledger {
             return Err(pass_over(&"its name is not that of its content"));
         }
         let mut specs = BTreeMap::new();
-        for service in &assignment.services {
-            let file = spec_file(&service.spec);
+        for hash in assignment.services.iter().flat_map(named) {
+            let file = spec_file(&hash);
             let bytes = self
                 .read(&file)
                 .map_err(|error| pass_over(&format_args!("{file} cannot be read: {error}")))?;
-            let spec = check_spec(&service.spec, &bytes)
+            let spec = check_spec(&hash, &bytes)
                 .map_err(|refusal| pass_over(&format_args!("{file}: {refusal}")))?;
-            specs.insert(service.spec, KeptSpec { bytes: bytes.into(), spec: Arc::new(spec) });
+            specs.insert(hash, KeptSpec { bytes: bytes.into(), spec: Arc::new(spec) });
         }
         let mut contents = Contents::new();
         for content in specs.values().flat_map(|kept| ContentRef::all_of(&kept.spec)) {
@@ -326,6 +326,11 @@ impl Ledger {
         }
         Ok(names)
     }
+}
+
+/// The specs that a service's share names: what runs, and what comes next.
+fn named(service: &AssignedService) -> impl Iterator<Item = SpecHash> {
+    [Some(service.spec), service.next].into_iter().flatten()
 }
 
 fn assignment_file(generation: Generation) -> String {

@@ -246,3 +246,35 @@ fn an_assignment_is_taken_when_it_is_whole_and_newer() {
     assert!(matches!(intake.want(&sign(&crossed))[..], [Effect::Refused { .. }]));
     assert_eq!(intake.current(), Some(&two));
 }
+
+#[test]
+fn what_comes_next_is_kept_like_what_runs() {
+    use super::intake::{Effect, Intake, Part};
+    let (_dir, ledger) = ledger();
+    let mut one = accepted(1);
+    let (next, foreign) = (kept("web", 2), kept("db", 0));
+    let hash = spec_hash(&next.bytes);
+    one.assignment.services[0].next = Some(hash);
+    one.signed = sign(&one.assignment);
+    let mut intake = Intake::new(ledger.clone(), Some(accepted(0)));
+    let listened = intake.want(&one.signed);
+    assert!(matches!(&listened[..], [Effect::Listen(hashes)] if hashes.contains(&Part::Spec(hash))));
+    one.specs.insert(hash, next.clone());
+    let mut last = Vec::new();
+    for (hash, kept) in &one.specs {
+        last = intake.spec(hash, &kept.bytes).into_iter().chain(last).collect();
+    }
+    assert!(last.contains(&Effect::Store(Box::new(one.clone()))), "{last:?}");
+    ledger.store(&one).unwrap();
+    assert_eq!(ledger.load().unwrap().accepted, Some(one.clone()));
+    // It has to be of the same service.
+    intake.stored(one);
+    let mut crossed = accepted(2);
+    crossed.assignment.services[0].next = Some(spec_hash(&foreign.bytes));
+    let taken = intake.want(&sign(&crossed.assignment));
+    let refused = taken.iter().any(|effect| matches!(effect, Effect::Refused { .. }));
+    assert!(refused || !intake.missing().is_empty());
+    let taken = intake.spec(&crossed.assignment.services[0].spec, &kept("web", 2).bytes);
+    let told = refused || taken.iter().any(|effect| matches!(effect, Effect::Refused { .. }));
+    assert!(told, "{taken:?}");
+}

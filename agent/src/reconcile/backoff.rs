@@ -1,9 +1,6 @@
 //! How long a failing thing is left alone before it is tried again.
 //!
-//! In: how many tries in a row did not last, and the restart policy. Out: a time, or never.
-
-use limpet_protocol::report::Exit;
-use limpet_protocol::spec::{RestartCondition, RestartPolicy};
+//! In: how many tries in a row did not last. Out: a time.
 
 /// The wait before the third start of a container that does not last; it doubles from there on.
 const FIRST_RESTART_MS: u64 = 100;
@@ -13,10 +10,6 @@ const LONGEST_RESTART_MS: u64 = 300_000;
 const FIRST_IMAGE_MS: u64 = 1_000;
 /// The longest wait for an image.
 const LONGEST_IMAGE_MS: u64 = 300_000;
-/// How long a container has to run before its past is forgotten where the policy says 0: without a
-/// floor a crash loop would never be slowed.
-const SHORTEST_WINDOW_MS: u64 = 1_000;
-
 fn exponential(first_ms: u64, doublings: u32, longest_ms: u64) -> u64 {
     first_ms.saturating_mul(1 << doublings.min(32)).min(longest_ms)
 }
@@ -38,22 +31,6 @@ pub(super) fn image_retry_ms(failures: u32, failed_at_ms: u64) -> u64 {
     let spread = failed_at_ms.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56;
     let longest = exponential(FIRST_IMAGE_MS, failures.saturating_sub(1), LONGEST_IMAGE_MS);
     longest - longest / 4 * spread / 255
-}
-
-/// How many tries in a row did not last, now that one of them has ended.
-pub(super) fn count_short_runs(before: u32, ran_ms: u64, policy: &RestartPolicy) -> u32 {
-    if ran_ms >= policy.window_ms.max(SHORTEST_WINDOW_MS) { 0 } else { before.saturating_add(1) }
-}
-
-/// Whether a container that ended so is started again, after so many tries that did not last.
-pub(super) fn restarts(policy: &RestartPolicy, exit: Option<Exit>, short_runs: u32) -> bool {
-    let succeeded = exit.is_some_and(|exit| exit.code == Some(0));
-    let by_condition = match policy.condition {
-        RestartCondition::None => false,
-        RestartCondition::OnFailure => !succeeded,
-        RestartCondition::Any => true,
-    };
-    by_condition && policy.max_attempts.is_none_or(|most| short_runs <= most)
 }
 
 #[cfg(test)]
@@ -79,40 +56,5 @@ mod tests {
             let together = waits.iter().filter(|wait| **wait / 1000 == second).count();
             assert!(together <= 40, "{together} in second {second}");
         }
-    }
-
-    #[test]
-    fn the_policy_says_who_is_started_again() {
-        let ended = |code| Some(Exit { code: Some(code), out_of_memory: false });
-        let policy = |condition, max_attempts| RestartPolicy {
-            condition,
-            max_attempts,
-            ..RestartPolicy::default()
-        };
-        use RestartCondition::{Any, None as Never, OnFailure};
-        for (condition, most, exit, short_runs, expected) in [
-            (Any, None, ended(0), 1, true),
-            (Any, None, None, 1_000, true),
-            (Never, None, ended(1), 1, false),
-            (OnFailure, None, ended(0), 1, false),
-            (OnFailure, None, ended(1), 1, true),
-            (OnFailure, None, None, 1, true),
-            (OnFailure, Some(2), ended(1), 2, true),
-            (OnFailure, Some(2), ended(1), 3, false),
-            (Any, Some(0), ended(1), 1, false),
-            (Any, Some(0), ended(1), 0, true),
-        ] {
-            let restarted = restarts(&policy(condition, most), exit, short_runs);
-            assert_eq!(restarted, expected, "{condition:?} {most:?} {exit:?} {short_runs}");
-        }
-    }
-
-    #[test]
-    fn a_window_of_running_forgets_the_past() {
-        let policy = RestartPolicy { window_ms: 5_000, ..RestartPolicy::default() };
-        assert_eq!(count_short_runs(7, 4_999, &policy), 8);
-        assert_eq!(count_short_runs(7, 5_000, &policy), 0);
-        let none = RestartPolicy { window_ms: 0, ..RestartPolicy::default() };
-        assert_eq!(count_short_runs(7, 10, &none), 8);
     }
 }

@@ -3,65 +3,84 @@
 //! In: a spec's dependencies and what is wanted and observed of the services that they name. Out:
 //! what an instance waits for, in words, or nothing. A service without an instance on this node
 //! counts as there: the controller orders across nodes.
+//!
+//! | rule | source |
+//! |---|---|
+//! | only the creation of a dependant is ordered, not its restarts | Compose Specification, `depends_on`; docker compose, `convergence.go`, `waitDependencies` |
+//! | every instance of the dependency has to be as far | the same |
+//! | `service_healthy` without any health check is an error | docker compose, `isServiceHealthy` |
+//! | a dependency that ended otherwise than with 0 fails `service_completed_successfully` | the same, `isServiceCompleted` |
+//! | what is not `required` and will not come is passed over | the same, `waitDependencies` |
+//!
+//! Where docker compose gives up, a node waits and says for what: the cause may be mended.
 
 use limpet_protocol::id::{ApplicationName, InstanceId, ServiceName};
-use limpet_protocol::spec::{DependencyCondition, Spec};
+use limpet_protocol::spec::DependencyCondition;
 
-use super::observed::{Container, Slot};
+use super::observed::Slot;
 use super::slot::{Scene, Step, step};
-use super::{Observed, Wanted, WantedInstance};
+use super::{Container, Observed, Wanted, WantedInstance};
 
 /// What the first start of an instance waits for.
-pub(super) fn waits_for(scene: Scene<'_>, spec: &Spec, now_ms: u64) -> Option<String> {
-    for dependency in &spec.depends_on {
+pub(super) fn waits_for(scene: Scene<'_>, want: &WantedInstance, now_ms: u64) -> Option<String> {
+    for dependency in &want.spec.depends_on {
         let instances = scene.wanted.iter().filter(|(instance, _)| {
             instance.application == scene.instance.application
                 && instance.service == dependency.service
         });
-        for (instance, want) in instances {
+        for (instance, on) in instances {
             let empty = Slot::default();
             let slot = scene.observed.slots.get(instance).unwrap_or(&empty);
-            let waits = match dependency.condition {
-                DependencyCondition::ServiceStarted | DependencyCondition::ServiceHealthy => {
-                    for_start(instance, want, slot)
-                }
-                DependencyCondition::ServiceCompletedSuccessfully => {
-                    for_completion(instance, want, slot, now_ms)
-                }
+            if holds(dependency.condition, slot, on) {
+                continue;
+            }
+            let what = match dependency.condition {
+                DependencyCondition::ServiceStarted => "to start",
+                DependencyCondition::ServiceHealthy => "to be healthy",
+                DependencyCondition::ServiceCompletedSuccessfully => "to complete successfully",
             };
-            if waits.is_some() {
-                return waits;
+            match hopeless(dependency.condition, slot, on, now_ms) {
+                // What is not required and will not come is not waited for.
+                Some(_) if !dependency.required => {}
+                Some(why) => return Some(format!("waits for {instance} {what}, but {why}")),
+                None => return Some(format!("waits for {instance} {what}")),
             }
         }
     }
     None
 }
 
-fn for_start(instance: &InstanceId, want: &WantedInstance, slot: &Slot) -> Option<String> {
-    let started = slot.containers.iter().any(|c| c.spec_hash == want.spec_hash && c.ran);
-    (!started).then(|| format!("waits for {instance} to start"))
+/// Whether an instance is as far as the condition asks, in the version that is wanted.
+fn holds(condition: DependencyCondition, slot: &Slot, on: &WantedInstance) -> bool {
+    let mut of_spec = slot.containers.iter().filter(|c| c.spec_hash == on.spec_hash);
+    match condition {
+        DependencyCondition::ServiceStarted => on.done || of_spec.any(|c| c.ran),
+        DependencyCondition::ServiceHealthy => of_spec.any(|c| c.is_well() && c.has_checks()),
+        DependencyCondition::ServiceCompletedSuccessfully => {
+            on.done || of_spec.any(Container::succeeded)
+        }
+    }
 }
 
-fn for_completion(
-    instance: &InstanceId,
-    want: &WantedInstance,
+/// Why an instance will not come as far as the condition asks, as it is now.
+fn hopeless(
+    condition: DependencyCondition,
     slot: &Slot,
+    on: &WantedInstance,
     now_ms: u64,
-) -> Option<String> {
-    let succeeded = |c: &Container| {
-        c.spec_hash == want.spec_hash && c.exit().is_some_and(|exit| exit.code == Some(0))
-    };
-    if slot.containers.iter().any(succeeded) {
-        return None;
+) -> Option<&'static str> {
+    let healthy = condition == DependencyCondition::ServiceHealthy;
+    if healthy && on.done {
+        return Some("it has completed and does not run any more");
     }
-    Some(match step(slot, want, now_ms) {
-        Step::Done(_) => {
-            format!(
-                "waits for {instance} to complete successfully, but it failed and is not tried again"
-            )
+    match step(slot, on, now_ms) {
+        Step::Done(ended) if ended.succeeded() => Some("it ended and is not started again"),
+        Step::Done(_) => Some("it failed and is not tried again"),
+        Step::Keep(container) if healthy && container.is_well() && container.checks.is_some() => {
+            Some("it has no health check; give it one, or wait for `service_started`")
         }
-        _ => format!("waits for {instance} to complete successfully"),
-    })
+        _ => None,
+    }
 }
 
 /// A running instance that nobody wants either and that depends on this service: it ends first.

@@ -10,34 +10,52 @@
 //! - A running container of the wanted spec is kept, whoever started it.
 //! - A changed spec stops the old container only when the new one could start at once: its image is
 //!   there and its dependencies are met. A version that cannot be had costs nobody a running service.
-//! - An ended container is started again as its restart policy says: the first time at once, in a
-//!   crash loop ever more slowly ([`backoff`]).
-//! - `depends_on` orders first starts only, as Compose has it: `service_healthy` counts as started in
-//!   this version, and a service that has no instance on this node counts as there.
+//! - Start-first: the new container is started beside the old one, which is stopped when the new one
+//!   does well. Until then the old one runs on, whatever becomes of the new one; if the old spec is
+//!   wanted again, its container was never stopped.
+//! - An ended container is started again as its restart policy says ([`tries`]): the first time at
+//!   once, in a crash loop ever more slowly ([`backoff`]).
+//! - An unhealthy container ([`crate::health`]) is stopped; that counts as a failure, and the restart
+//!   policy says what follows.
+//! - `depends_on` orders first starts only, as Compose has it; a service that has no instance on this
+//!   node counts as there.
+//! - A slot that has done its work for good is never started again.
+//! - The image of what comes next is had ready once nothing else needs one.
 //! - What nobody wants is stopped, dependants before what they depend on, and then removed.
 //! - The newest ended container of a slot stays until its successor runs, so that its output can be
 //!   read.
 
 mod backoff;
+mod container;
 mod dependencies;
+mod images;
 mod observed;
 mod slot;
+mod status;
+mod tries;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use limpet_protocol::id::{InstanceId, SpecHash};
+use limpet_protocol::assignment::UpdateOrder;
+use limpet_protocol::id::{InstanceId, ServiceName, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::Exit;
-use limpet_protocol::spec::{ImageSource, Spec};
+use limpet_protocol::report::{Exit, Health};
+use limpet_protocol::spec::{ImageSource, ProbeAction, Spec};
 
+use crate::health::Kind;
 use crate::runtime::ContainerId;
 
-pub use observed::{Attempts, Container, ImageKey, ImageState, Life, Observed};
+pub use container::{Container, Life};
+pub use images::{ImageKey, ImageState};
+pub use observed::{Attempts, Observed};
 
 /// Actions of one decision. The rest comes with the next, which the caller asks for at once; so one
 /// turn of the loop stays short with any assignment.
 pub const MAX_ACTIONS: usize = 64;
+/// Checks that are being made at a time. One that hangs holds its place until its time-out; the others
+/// go on with the rest.
+pub const MAX_CHECKS: usize = 16;
 
 /// What one instance shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +64,23 @@ pub struct WantedInstance {
     pub spec_hash: SpecHash,
     /// Its spec.
     pub spec: Arc<Spec>,
+    /// Which goes first when its container is replaced.
+    pub order: UpdateOrder,
+    /// It has completed for good.
+    pub done: bool,
+    /// The spec that comes next, whose image is to be had ready.
+    pub next: Option<(SpecHash, Arc<Spec>)>,
+    /// Services that it depends on whose condition holds on other nodes.
+    pub met: Vec<ServiceName>,
+}
+
+impl WantedInstance {
+    /// An instance of a spec, and no more.
+    #[must_use]
+    pub const fn new(spec_hash: SpecHash, spec: Arc<Spec>) -> Self {
+        let order = UpdateOrder::StopFirst;
+        Self { spec_hash, spec, order, done: false, next: None, met: Vec::new() }
+    }
 }
 
 /// What the node shall run: every instance that the assignment names.
@@ -64,6 +99,8 @@ pub enum Action {
         spec_hash: SpecHash,
         /// Its spec.
         spec: Arc<Spec>,
+        /// Whether it begins a new record of tries: a restart does not.
+        first: bool,
     },
     /// Stop a container.
     Stop {
@@ -76,6 +113,17 @@ pub enum Action {
     Remove {
         /// Which.
         id: ContainerId,
+    },
+    /// Check a running container; answered by [`Observed::checked`].
+    Check {
+        /// Which.
+        id: ContainerId,
+        /// Which of its checks.
+        kind: Kind,
+        /// What is done.
+        action: ProbeAction,
+        /// How long it may take.
+        timeout_ms: u64,
     },
 }
 
@@ -94,17 +142,25 @@ pub struct Status {
     pub reason: Option<String>,
     /// How the last try ended.
     pub last_exit: Option<Exit>,
+    /// What its checks say of its health.
+    pub health: Option<Health>,
+    /// Whether it may get traffic; none is: as soon as it runs.
+    pub ready: Option<bool>,
+    /// How many tries of this spec went wrong.
+    pub failures: u32,
 }
 
 /// What [`reconcile`] decided.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Decision {
-    /// What to do now: stops and removals first, then images, then starts.
+    /// What to do now: stops and removals first, then images, then starts, then checks.
     pub actions: Vec<Action>,
     /// How every instance fares, in the order of their names.
     pub statuses: Vec<Status>,
     /// Starts that have to wait because the tries before did not last.
     pub put_off: Vec<PutOff>,
+    /// Specs that come next and whose images are there.
+    pub staged: Vec<SpecHash>,
     /// When to ask again though nothing happened.
     pub wake_at_ms: Option<u64>,
 }
@@ -130,7 +186,8 @@ pub fn reconcile(wanted: &Wanted, observed: &Observed, now_ms: u64) -> Decision 
         slot::wanted(&mut plan, slot::Scene { wanted, observed, instance }, want);
     }
     slot::unwanted(&mut plan, wanted, observed);
-    plan.finish()
+    plan.stage(wanted, observed);
+    plan.finish(observed)
 }
 
 /// A decision while it is made.
@@ -140,8 +197,10 @@ struct Plan {
     stops: Vec<Action>,
     images: Vec<Action>,
     starts: Vec<Action>,
+    checks: Vec<(u64, Action)>,
     statuses: Vec<Status>,
     put_off: Vec<PutOff>,
+    staged: Vec<SpecHash>,
     wake_at_ms: Option<u64>,
 }
 
@@ -157,15 +216,44 @@ impl Plan {
         }
     }
 
-    fn finish(self) -> Decision {
-        let Self { now_ms, stops, images, starts, mut statuses, put_off, mut wake_at_ms } = self;
-        let mut actions: Vec<Action> = stops.into_iter().chain(images).chain(starts).collect();
+    /// Has the images of what comes next ready, one at a time and only while nothing that is to run
+    /// waits for one.
+    fn stage(&mut self, wanted: &Wanted, observed: &Observed) {
+        let mut next: Vec<_> = wanted.values().filter_map(|want| want.next.as_ref()).collect();
+        next.sort_by_key(|(hash, _)| *hash);
+        next.dedup_by_key(|(hash, _)| *hash);
+        for (hash, spec) in next {
+            if matches!(observed.image(&spec.image), Some(ImageState::Ready { .. })) {
+                self.staged.push(*hash);
+                continue;
+            }
+            if !self.images.is_empty() || observed.is_preparing() {
+                continue;
+            }
+            match observed.image(&spec.image) {
+                Some(ImageState::Failed { retry_at_ms, .. }) if *retry_at_ms > self.now_ms => {
+                    self.wake(*retry_at_ms);
+                }
+                _ => self.prepare(&spec.image),
+            }
+        }
+    }
+
+    fn finish(self, observed: &Observed) -> Decision {
+        let Self { now_ms, stops, images, starts, mut checks, .. } = self;
+        let Self { mut statuses, put_off, staged, mut wake_at_ms, .. } = self;
+        // Those that have waited the longest first: none waits for ever.
+        checks.sort_by_key(|(due_ms, _)| *due_ms);
+        let places = MAX_CHECKS.saturating_sub(observed.checks_being_made());
+        let checks = checks.into_iter().take(places).map(|(_, check)| check);
+        let mut actions: Vec<Action> =
+            stops.into_iter().chain(images).chain(starts).chain(checks).collect();
         if actions.len() > MAX_ACTIONS {
             actions.truncate(MAX_ACTIONS);
             wake_at_ms = Some(now_ms);
         }
         statuses.sort_by(|a, b| a.instance.cmp(&b.instance));
-        Decision { actions, statuses, put_off, wake_at_ms }
+        Decision { actions, statuses, put_off, staged, wake_at_ms }
     }
 }
 

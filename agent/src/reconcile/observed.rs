@@ -3,104 +3,34 @@
 //! In: what the runtime and the image store tell, each as one method with the time it was told.
 //! Out: state that [`super::reconcile`] reads. Transitions only; no decision is made here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
 use limpet_protocol::report::Exit;
-use limpet_protocol::spec::{ImageSource, PullPolicy, RestartPolicy, Spec};
+use limpet_protocol::spec::{ProbeAction, PullPolicy, RestartPolicy, Spec};
 use serde::{Deserialize, Serialize};
 
-use super::{Action, Wanted, backoff};
+use super::Action;
+use super::container::{Container, Life};
+use super::images::{ImageKey, ImageState};
+use super::tries::Tries;
+use crate::health::rules::{need_image, rules};
+use crate::health::{Checks, Kind, Outcome};
+use crate::image::ImageCheck;
 use crate::runtime::{ContainerId, ContainerState, ContainerStatus};
 
 /// Attempt numbers remembered for slots that are gone; past it the oldest knowledge is folded into
 /// one floor under all numbers.
 const MAX_ATTEMPTS_KEPT: usize = 4 * MAX_INSTANCES_PER_NODE;
 
-/// How far one container has come.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Life {
-    /// It is being made.
-    Creating,
-    /// It runs.
-    Running,
-    /// It ended.
-    Ended {
-        /// When.
-        at_ms: u64,
-        /// How; none if it could not be made.
-        exit: Option<Exit>,
-        /// Why it could not be made.
-        failure: Option<String>,
-    },
-}
-
-/// One container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Container {
-    /// Which try in its slot.
-    pub attempt: u32,
-    /// What it was made of.
-    pub spec_hash: SpecHash,
-    /// The same, where the agent still has it.
-    pub spec: Option<Arc<Spec>>,
-    /// How far it has come.
-    pub life: Life,
-    /// Whether its process was ever started.
-    pub ran: bool,
-    /// When it was asked for.
-    pub begun_ms: u64,
-    /// It was told to stop.
-    pub stopping: bool,
-    /// The signal that ends it, where that was told.
-    pub stop_signal: Option<i32>,
-    /// Its removal was asked for.
-    pub removing: bool,
-}
-
-impl Container {
-    /// Whether it is being made or runs.
-    #[must_use]
-    pub fn is_live(&self) -> bool {
-        !matches!(self.life, Life::Ended { .. })
-    }
-
-    /// How it ended, if it ended by itself or by a stop.
-    #[must_use]
-    pub fn exit(&self) -> Option<Exit> {
-        match self.life {
-            Life::Ended { exit, .. } => exit,
-            _ => None,
-        }
-    }
-
-    /// How it ended, in words.
-    #[must_use]
-    pub fn how_it_ended(&self) -> String {
-        let Life::Ended { exit, failure, .. } = &self.life else {
-            return "has not ended".to_owned();
-        };
-        match (failure, exit) {
-            (Some(failure), _) => format!("could not be made: {failure}"),
-            (None, Some(Exit { out_of_memory: true, code })) if *code != Some(0) => {
-                "was ended by the kernel: it used more memory than its limit".to_owned()
-            }
-            (None, Some(Exit { code: Some(code), .. })) => format!("ended with exit code {code}"),
-            (None, _) => "ended while nobody watched; its exit code is lost".to_owned(),
-        }
-    }
-}
-
 /// The containers of one instance, the oldest first, and how its tries went.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Slot {
     pub(super) containers: Vec<Container>,
-    /// Tries in a row of [`Slot::counted`] that did not last its window.
-    pub(super) short_runs: u32,
-    /// The spec that the tries are counted for: a new one starts with a clean record.
-    pub(super) counted: Option<SpecHash>,
+    /// How the tries of its newest spec went.
+    pub(super) tries: Tries,
     /// How the newest try that ended did so; it outlives the container.
     pub(super) last_exit: Option<Exit>,
 }
@@ -109,44 +39,6 @@ impl Slot {
     fn get_mut(&mut self, attempt: u32) -> Option<&mut Container> {
         self.containers.iter_mut().find(|container| container.attempt == attempt)
     }
-}
-
-/// An image among others: two services with equal sources share it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ImageKey(String);
-
-impl From<&ImageSource> for ImageKey {
-    fn from(image: &ImageSource) -> Self {
-        Self(format!("{image:?}"))
-    }
-}
-
-/// How far an image is. One that was never asked for is in no state.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ImageState {
-    /// It was asked for.
-    Preparing {
-        /// What went wrong before, if something did.
-        trouble: Option<ImageTrouble>,
-    },
-    /// It is there.
-    Ready,
-    /// It could not be had.
-    Failed {
-        /// What went wrong.
-        trouble: ImageTrouble,
-        /// When it is asked for again.
-        retry_at_ms: u64,
-    },
-}
-
-/// Why an image could not be had.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ImageTrouble {
-    /// The last reason.
-    pub reason: String,
-    /// How often in a row.
-    pub failures: u32,
 }
 
 /// The last attempt of every slot, also of those that are gone: no number is used twice in a boot.
@@ -225,32 +117,39 @@ impl Observed {
         containers.into_iter().any(|it| it.is_live() && !it.stopping && it.spec_hash == *spec)
     }
 
-    /// How an image is.
-    #[must_use]
-    pub fn image(&self, image: &ImageSource) -> Option<&ImageState> {
-        self.images.get(&ImageKey::from(image))
+    /// How many checks are being made.
+    pub(super) fn checks_being_made(&self) -> usize {
+        let containers = self.slots.values().flat_map(|slot| &slot.containers);
+        containers.filter_map(|container| container.checks.as_ref()).map(Checks::busy).sum()
     }
 
     /// Marks an action as begun, so that it is not decided again.
     pub fn apply(&mut self, action: &Action, now_ms: u64) {
         match action {
             Action::PrepareImage(image) => self.image_asked(image),
-            Action::Start { id, spec_hash, spec } => {
+            Action::Start { id, spec_hash, spec, first } => {
                 self.attempts.used(id);
+                let checks = match self.images.get(&ImageKey::from(&spec.image)) {
+                    Some(ImageState::Ready { check }) => {
+                        checks_of(id, spec, Some(check.as_deref()))
+                    }
+                    _ => checks_of(id, spec, None),
+                };
                 let slot = self.slots.entry(id.instance.clone()).or_default();
-                if slot.counted != Some(*spec_hash) {
-                    (slot.counted, slot.short_runs) = (Some(*spec_hash), 0);
-                }
+                slot.tries.start(*spec_hash, *first, now_ms);
                 slot.containers.push(Container {
                     attempt: id.attempt,
                     spec_hash: *spec_hash,
                     spec: Some(spec.clone()),
                     life: Life::Creating,
                     ran: false,
+                    pid: None,
                     begun_ms: now_ms,
                     stopping: false,
                     stop_signal: None,
                     removing: false,
+                    checks,
+                    unhealthy: None,
                 });
                 // Such an image is asked for at every creation.
                 if spec.image.pull == PullPolicy::Always {
@@ -259,6 +158,7 @@ impl Observed {
             }
             Action::Stop { id, .. } => self.change(id, |container| container.stopping = true),
             Action::Remove { id } => self.change(id, |container| container.removing = true),
+            Action::Check { id, kind, .. } => self.change_checks(id, |checks| checks.begun(*kind)),
         }
     }
 
@@ -271,6 +171,9 @@ impl Observed {
             Action::Start { id, .. } => self.removed(id),
             Action::Stop { id, .. } => self.change(id, |container| container.stopping = false),
             Action::Remove { id } => self.change(id, |container| container.removing = false),
+            Action::Check { id, kind, .. } => {
+                self.change_checks(id, |checks| checks.not_begun(*kind));
+            }
         }
     }
 
@@ -280,10 +183,34 @@ impl Observed {
     }
 
     /// A container's process was started.
-    pub fn started(&mut self, id: &ContainerId) {
+    pub fn started(&mut self, id: &ContainerId, pid: u32, now_ms: u64) {
         self.change(id, |container| {
             if container.is_live() {
                 (container.life, container.ran) = (Life::Running, true);
+                container.pid = Some(pid);
+                if let Some(checks) = &mut container.checks {
+                    checks.begin(now_ms, None);
+                }
+            }
+        });
+    }
+
+    /// A check of a container that began then has ended now.
+    pub fn checked(
+        &mut self,
+        id: &ContainerId,
+        kind: Kind,
+        outcome: &Outcome,
+        (begun_ms, now_ms): (u64, u64),
+    ) {
+        self.change(id, |container| {
+            let Some(checks) = container.checks.as_mut() else { return };
+            checks.ended(kind, outcome, (begun_ms, now_ms));
+            if container.life != Life::Running || checks.failed().is_none() {
+                return;
+            }
+            if let (Outcome::Failed(said), None) = (outcome, &container.unhealthy) {
+                container.unhealthy = Some(format!("its {} failed: {said}", kind.as_str()));
             }
         });
     }
@@ -306,21 +233,18 @@ impl Observed {
         if !container.is_live() {
             return;
         }
-        container.life = life;
+        (container.life, container.pid) = (life, None);
         let ran_ms = now_ms.saturating_sub(container.begun_ms);
         let (hash, spec) = (container.spec_hash, container.spec.clone());
-        let (exit, stopping) = (container.exit(), container.stopping);
-        slot.last_exit = exit;
-        // What was told to stop did not fail.
-        if stopping {
-            return;
+        let succeeded = container.succeeded();
+        // What was told to stop did not fail, unless that was why.
+        let counts = !container.stopping || container.unhealthy.is_some();
+        slot.last_exit = container.exit();
+        if counts {
+            let default = RestartPolicy::default();
+            let policy = spec.as_ref().map_or(&default, |spec| &spec.restart);
+            slot.tries.end(hash, (ran_ms, succeeded), policy);
         }
-        if slot.counted != Some(hash) {
-            (slot.counted, slot.short_runs) = (Some(hash), 0);
-        }
-        let default = RestartPolicy::default();
-        let policy = spec.as_ref().map_or(&default, |spec| &spec.restart);
-        slot.short_runs = backoff::count_short_runs(slot.short_runs, ran_ms, policy);
     }
 
     /// Nothing is left of a container.
@@ -367,60 +291,32 @@ impl Observed {
         }
     }
 
-    /// An image is there.
-    pub fn image_ready(&mut self, image: &ImageSource) {
-        self.images.insert(image.into(), ImageState::Ready);
+    /// Begins the checks of containers that were found running, now that their specs are known; those
+    /// that the image has a say in begin when it is there.
+    pub fn begin_checks(&mut self, now_ms: u64) {
+        for (instance, slot) in &mut self.slots {
+            let unchecked = |c: &&mut Container| c.checks.is_none() && c.life == Life::Running;
+            for container in slot.containers.iter_mut().filter(unchecked) {
+                let Some(spec) = &container.spec else { continue };
+                let id = ContainerId { instance: instance.clone(), attempt: container.attempt };
+                let image = match self.images.get(&ImageKey::from(&spec.image)) {
+                    Some(ImageState::Ready { check }) => Some(check.as_deref()),
+                    _ => None,
+                };
+                container.checks = checks_of(&id, spec, image);
+                if let Some(checks) = &mut container.checks {
+                    checks.begin(container.begun_ms, Some(now_ms));
+                }
+            }
+        }
     }
 
-    /// An image could not be had.
-    pub fn image_failed(&mut self, image: &ImageSource, reason: &str, now_ms: u64) {
-        let before = match self.image(image) {
-            Some(ImageState::Preparing { trouble: Some(trouble) }) => trouble.failures,
-            _ => 0,
-        };
-        let trouble =
-            ImageTrouble { reason: reason.to_owned(), failures: before.saturating_add(1) };
-        let retry_at_ms = now_ms.saturating_add(backoff::image_retry_ms(trouble.failures, now_ms));
-        self.images.insert(image.into(), ImageState::Failed { trouble, retry_at_ms });
-    }
-
-    fn image_asked(&mut self, image: &ImageSource) {
-        let trouble = match self.images.remove(&ImageKey::from(image)) {
-            Some(ImageState::Failed { trouble, .. }) => Some(trouble),
-            _ => None,
-        };
-        self.images.insert(image.into(), ImageState::Preparing { trouble });
-    }
-
-    /// The images of everything that is wanted or still there; none if that is not known of all.
-    #[must_use]
-    pub fn images_in_use<'a>(&'a self, wanted: &'a Wanted) -> Option<Vec<&'a ImageSource>> {
-        let wanted = wanted.values().map(|want| Some(&want.spec.image));
-        let there = self.slots.values().flat_map(|slot| &slot.containers);
-        let there = there.map(|container| container.spec.as_ref().map(|spec| &spec.image));
-        wanted.chain(there).collect()
-    }
-
-    /// Forgets slots with nothing in them and images that nobody wants.
-    pub fn forget(&mut self, wanted: &Wanted) {
-        self.slots
-            .retain(|instance, slot| !slot.containers.is_empty() || wanted.contains_key(instance));
-        // The image of what still runs stays.
-        let used = self.slots.values().flat_map(|slot| &slot.containers);
-        let used = used.filter_map(|container| container.spec.as_ref());
-        let keep: BTreeSet<ImageKey> = wanted
-            .values()
-            .map(|want| &want.spec)
-            .chain(used)
-            .map(|spec| ImageKey::from(&spec.image))
-            .collect();
-        self.images.retain(|key, _| keep.contains(key));
-    }
-
-    /// Whether anything is known of an image.
-    #[must_use]
-    pub fn knows_image(&self, key: &ImageKey) -> bool {
-        self.images.contains_key(key)
+    fn change_checks(&mut self, id: &ContainerId, change: impl FnOnce(&mut Checks)) {
+        self.change(id, |container| {
+            if let Some(checks) = &mut container.checks {
+                change(checks);
+            }
+        });
     }
 
     fn change(&mut self, id: &ContainerId, change: impl FnOnce(&mut Container)) {
@@ -452,11 +348,39 @@ fn adopt(
         spec_hash: state.spec_hash,
         spec: known.and_then(|known| known.spec.clone()),
         ran: !matches!(life, Life::Creating),
+        pid: match state.status {
+            ContainerStatus::Running { pid } => Some(pid),
+            _ => None,
+        },
         life,
         begun_ms: known.map_or(began_ms, |known| known.begun_ms),
         // A stop goes on without the agent; asking again does no harm.
         stopping: known.is_some_and(|known| known.stopping),
         stop_signal: state.stop_signal.or(known.and_then(|known| known.stop_signal)),
         removing: false,
+        checks: known.and_then(|known| known.checks.clone()),
+        unhealthy: known.and_then(|known| known.unhealthy.clone()),
     }
+}
+
+/// The checks of a container; none while they cannot be known. `image` is what the image says, if that
+/// is known.
+fn checks_of(id: &ContainerId, spec: &Spec, image: Option<Option<&ImageCheck>>) -> Option<Checks> {
+    if need_image(spec) && image.is_none() {
+        return None;
+    }
+    let mut rules = rules(spec, image.flatten());
+    // Commands in a container cannot be run yet.
+    rules.retain(|(_, rule)| !matches!(rule.action, ProbeAction::Command(_)));
+    Some(Checks::new(rules, seed(id)))
+}
+
+/// A number that is far from that of another container (FNV-1a over its name).
+fn seed(id: &ContainerId) -> u64 {
+    let name = id.to_string();
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    // Names differ in their last letters, which have not reached the upper bits yet.
+    hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }

@@ -2,15 +2,15 @@
 //!
 //! In: the slot's containers and what is wanted there. Out: additions to the plan.
 
+use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::id::InstanceId;
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::Exit;
 use limpet_protocol::spec::PullPolicy;
 
 use super::observed::Slot;
 use super::{
-    Action, Container, ImageState, Life, Observed, Plan, PutOff, Status, Wanted, WantedInstance,
-    backoff, dependencies,
+    Action, Container, ImageState, Life, Observed, Plan, PutOff, Wanted, WantedInstance, backoff,
+    dependencies, status,
 };
 use crate::runtime::ContainerId;
 
@@ -20,6 +20,19 @@ pub(super) struct Scene<'a> {
     pub(super) wanted: &'a Wanted,
     pub(super) observed: &'a Observed,
     pub(super) instance: &'a InstanceId,
+}
+
+impl<'a> Scene<'a> {
+    /// What the instance has.
+    pub(super) fn slot(self) -> Option<&'a Slot> {
+        self.observed.slots.get(self.instance)
+    }
+
+    /// The name of its next container.
+    pub(super) fn next_id(self) -> ContainerId {
+        let attempt = self.observed.attempts().next(self.instance);
+        ContainerId { instance: self.instance.clone(), attempt }
+    }
 }
 
 /// What comes next in a wanted slot.
@@ -53,61 +66,94 @@ pub(super) fn step<'a>(slot: &'a Slot, want: &WantedInstance, now_ms: u64) -> St
     if let Some(keep) = live().find(|c| c.spec_hash == want.spec_hash && !c.stopping) {
         return Step::Keep(keep);
     }
-    if let Some(stopping) = live().find(|c| c.stopping || c.life == Life::Creating) {
-        return Step::AwaitEnd(stopping);
+    let beside = beside(slot, want).map(|old| old.attempt);
+    let others = || live().filter(|other| Some(other.attempt) != beside);
+    if let Some(ending) = others().find(|c| c.stopping || c.life == Life::Creating) {
+        return Step::AwaitEnd(ending);
     }
-    if let Some(old) = live().next() {
+    if let Some(old) = others().next() {
         return Step::Replace(old);
     }
     let Some(ended) = slot.containers.last().filter(|c| c.spec_hash == want.spec_hash) else {
         return Step::Start { first: true };
     };
-    let Life::Ended { at_ms, exit, .. } = ended.life else { return Step::Start { first: true } };
-    if ended.stopping {
+    let Life::Ended { at_ms, .. } = ended.life else { return Step::Start { first: true } };
+    if ended.stopping && ended.unhealthy.is_none() {
         return Step::Start { first: true };
     }
     let policy = &want.spec.restart;
-    if !backoff::restarts(policy, exit, slot.short_runs) {
+    if !slot.tries.may_restart(policy, ended.succeeded(), at_ms) {
         return Step::Done(ended);
     }
-    let rested_ms = ended.begun_ms.saturating_add(backoff::between_starts_ms(slot.short_runs));
+    let pause_ms = backoff::between_starts_ms(slot.tries.short_runs());
+    let rested_ms = ended.begun_ms.saturating_add(pause_ms);
     let until_ms = at_ms.saturating_add(policy.delay_ms).max(rested_ms);
     if now_ms < until_ms { Step::BackOff { ended, until_ms } } else { Step::Start { first: false } }
+}
+
+/// The container of another spec that runs on until one of the wanted spec does well: one that does
+/// well itself before others, then the newest.
+fn beside<'a>(slot: &'a Slot, want: &WantedInstance) -> Option<&'a Container> {
+    let runs =
+        |c: &&Container| c.life == Life::Running && !c.stopping && c.spec_hash != want.spec_hash;
+    let all = slot.containers.iter().filter(|_| want.order == UpdateOrder::StartFirst);
+    all.filter(runs).max_by_key(|c| (c.is_well(), c.attempt))
 }
 
 /// Plans a wanted slot.
 pub(super) fn wanted(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance) {
     let empty = Slot::default();
-    let slot = scene.observed.slots.get(scene.instance).unwrap_or(&empty);
-    remove_predecessors(plan, scene.instance, slot);
-    let step = step(slot, want, plan.now_ms);
-    match step {
+    let slot = scene.slot().unwrap_or(&empty);
+    if want.done {
+        return done(plan, scene, (slot, want));
+    }
+    remove_predecessors(plan, scene.instance, (slot, want));
+    match step(slot, want, plan.now_ms) {
         Step::Keep(container) => keep(plan, scene, want, container),
         Step::AwaitEnd(old) => {
-            let reason = format!("waits for the end of attempt {}", old.attempt);
-            next_status(plan, scene, want, (Phase::Creating, Some(reason)));
+            let ends = match &old.unhealthy {
+                Some(why) => format!("waits for the end of attempt {}: {why}", old.attempt),
+                None => format!("waits for the end of attempt {}", old.attempt),
+            };
+            status::next(plan, scene, want, (Phase::Creating, Some(ends)));
         }
         Step::Replace(old) => replace(plan, scene, want, old),
         Step::Done(ended) => {
-            let (phase, reason) = final_phase(ended);
-            plan.statuses.push(status_of(scene.instance, ended, phase, reason));
+            let (phase, reason) = status::final_phase(ended);
+            let reason = and_runs_on(reason, beside(slot, want));
+            plan.statuses.push(status::of(scene, ended, (phase, reason)));
         }
         Step::BackOff { ended, until_ms } => {
             plan.wake(until_ms);
             put_off(plan, scene.instance, (slot, want), ended);
             let reason = format!("{}; starts again after a pause", ended.how_it_ended());
-            next_status(plan, scene, want, (Phase::Waiting, Some(reason)));
+            let reason = and_runs_on(Some(reason), beside(slot, want));
+            status::next(plan, scene, want, (Phase::Waiting, reason));
         }
-        Step::Start { first } => match blocked(plan, scene, want, first) {
-            Some(blocked) => next_status(plan, scene, want, blocked),
-            None => {
-                let id = next_id(scene);
-                let (spec_hash, spec) = (want.spec_hash, want.spec.clone());
-                plan.starts.push(Action::Start { id, spec_hash, spec });
-                next_status(plan, scene, want, (Phase::Creating, None));
-            }
-        },
+        Step::Start { first } => start(plan, scene, (slot, want), first),
     }
+}
+
+fn start(plan: &mut Plan, scene: Scene<'_>, (slot, want): (&Slot, &WantedInstance), first: bool) {
+    let beside = beside(slot, want);
+    if let Some((phase, reason)) = blocked(plan, scene, want, first) {
+        return status::next(plan, scene, want, (phase, and_runs_on(reason, beside)));
+    }
+    let (spec_hash, spec) = (want.spec_hash, want.spec.clone());
+    plan.starts.push(Action::Start { id: scene.next_id(), spec_hash, spec, first });
+    status::next(plan, scene, want, (Phase::Creating, and_runs_on(None, beside)));
+}
+
+/// A slot that has done its work: nothing is started, and of what is left the newest ended container
+/// stays, so that its output can be read.
+fn done(plan: &mut Plan, scene: Scene<'_>, (slot, want): (&Slot, &WantedInstance)) {
+    remove_predecessors(plan, scene.instance, (slot, want));
+    for container in slot.containers.iter().filter(|c| c.life == Life::Running && !c.stopping) {
+        plan.stop(scene.instance, container);
+    }
+    let of_spec = |c: &&Container| c.spec_hash == want.spec_hash && !c.is_live();
+    let ended = slot.containers.iter().rfind(of_spec);
+    plan.statuses.push(status::done(scene, want, ended));
 }
 
 fn put_off(
@@ -116,7 +162,7 @@ fn put_off(
     (slot, want): (&Slot, &WantedInstance),
     ended: &Container,
 ) {
-    let short_runs = slot.short_runs;
+    let short_runs = slot.tries.short_runs();
     plan.put_off.push(PutOff {
         ended: id(instance, ended),
         how: ended.how_it_ended(),
@@ -125,50 +171,76 @@ fn put_off(
     });
 }
 
-/// Only the newest ended container stays, and it only until its successor runs.
-fn remove_predecessors(plan: &mut Plan, instance: &InstanceId, slot: &Slot) {
-    let succeeded = slot.containers.iter().any(|container| container.life == Life::Running);
+/// Only the newest ended container stays, and it only until its successor runs, or, if its spec is not
+/// wanted any more, until any does that is.
+fn remove_predecessors(
+    plan: &mut Plan,
+    instance: &InstanceId,
+    (slot, want): (&Slot, &WantedInstance),
+) {
+    let running = || slot.containers.iter().filter(|container| container.life == Life::Running);
+    let wanted_runs = running().any(|container| container.spec_hash == want.spec_hash);
     let newest = slot.containers.iter().rfind(|container| !container.is_live());
     for container in slot.containers.iter().filter(|c| !c.is_live() && !c.removing) {
-        if succeeded || newest.is_some_and(|newest| newest.attempt != container.attempt) {
+        let succeeded = running().any(|other| other.attempt > container.attempt);
+        let outdated = wanted_runs && container.spec_hash != want.spec_hash;
+        if succeeded || outdated || newest.is_some_and(|it| it.attempt != container.attempt) {
             plan.stops.push(Action::Remove { id: id(instance, container) });
         }
     }
 }
 
 fn keep(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, container: &Container) {
-    let others = scene.observed.slots.get(scene.instance).into_iter().flat_map(|s| &s.containers);
-    for other in others {
-        if other.attempt != container.attempt && other.life == Life::Running && !other.stopping {
-            let (id, spec) = (id(scene.instance, other), other.spec.clone());
-            plan.stops.push(Action::Stop { id, spec });
+    let empty = Slot::default();
+    let slot = scene.slot().unwrap_or(&empty);
+    // The one before runs on until this one does well. One that came later has no claim, unless it
+    // is the only one that does its work.
+    let beside = beside(slot, want).filter(|other| {
+        !container.is_well() && (other.attempt < container.attempt || other.is_well())
+    });
+    for other in slot.containers.iter().filter(|c| c.life == Life::Running && !c.stopping) {
+        let stays = [Some(container), beside].into_iter().flatten();
+        if !stays.into_iter().any(|stays| stays.attempt == other.attempt) {
+            plan.stop(scene.instance, other);
         }
     }
-    // Known before it is needed: a restart then waits for nothing.
-    let image = &want.spec.image;
-    if image.pull != PullPolicy::Always {
+    // Known before it is needed: a restart then waits for nothing. What the image says of the health
+    // of what was found running has to be known at once.
+    if want.spec.image.pull != PullPolicy::Always || container.checks.is_none() {
         image_blocks(plan, scene.observed, want);
     }
     let phase = if container.life == Life::Running { Phase::Running } else { Phase::Creating };
-    let mut status = status_of(scene.instance, container, phase, None);
-    status.last_exit = last_exit(scene);
+    let mut reason = None;
+    if container.life == Life::Running {
+        match &container.unhealthy {
+            Some(why) => {
+                plan.stop(scene.instance, container);
+                reason = Some(format!("is replaced: {why}"));
+            }
+            None => plan.check(scene.instance, container),
+        }
+    }
+    let mut status = status::of(scene, container, (phase, and_runs_on(reason, beside)));
+    status.last_exit = status::last_exit(scene);
     plan.statuses.push(status);
 }
 
 fn replace(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, old: &Container) {
-    let blocked = match blocked(plan, scene, want, true) {
-        Some((phase, reason)) => {
-            let goes_on = format!("attempt {}, of the version before, runs on", old.attempt);
-            let reason = reason.map_or(goes_on.clone(), |reason| format!("{reason}; {goes_on}"));
-            (phase, Some(reason))
-        }
+    let fares = match blocked(plan, scene, want, true) {
+        Some((phase, reason)) => (phase, and_runs_on(reason, Some(old))),
         None => {
-            let (id, spec) = (id(scene.instance, old), old.spec.clone());
-            plan.stops.push(Action::Stop { id, spec });
+            plan.stop(scene.instance, old);
             (Phase::Creating, Some(format!("waits for the end of attempt {}", old.attempt)))
         }
     };
-    next_status(plan, scene, want, blocked);
+    status::next(plan, scene, want, fares);
+}
+
+/// Adds to a reason that the container of the version before goes on.
+fn and_runs_on(reason: Option<String>, old: Option<&Container>) -> Option<String> {
+    let Some(old) = old else { return reason };
+    let goes_on = format!("attempt {}, of the version before, runs on", old.attempt);
+    Some(reason.map_or(goes_on.clone(), |reason| format!("{reason}; {goes_on}")))
 }
 
 /// Why a container cannot be started yet. What can be done about it is planned.
@@ -180,7 +252,7 @@ fn blocked(
 ) -> Option<(Phase, Option<String>)> {
     // Asked for in any case: the image comes while the dependencies do.
     let image = image_blocks(plan, scene.observed, want);
-    if first && let Some(waits) = dependencies::waits_for(scene, &want.spec, plan.now_ms) {
+    if first && let Some(waits) = dependencies::waits_for(scene, want, plan.now_ms) {
         return Some((Phase::Waiting, Some(waits)));
     }
     image.map(|reason| (Phase::Pulling, reason))
@@ -193,7 +265,7 @@ fn image_blocks(
     want: &WantedInstance,
 ) -> Option<Option<String>> {
     match observed.image(&want.spec.image) {
-        Some(ImageState::Ready) => None,
+        Some(ImageState::Ready { .. }) => None,
         Some(ImageState::Preparing { trouble }) => Some(trouble.as_ref().map(|t| t.reason.clone())),
         Some(ImageState::Failed { trouble, retry_at_ms }) => {
             if plan.now_ms >= *retry_at_ms {
@@ -206,6 +278,26 @@ fn image_blocks(
         None => {
             plan.prepare(&want.spec.image);
             Some(None)
+        }
+    }
+}
+
+impl Plan {
+    fn stop(&mut self, instance: &InstanceId, container: &Container) {
+        let (id, spec) = (id(instance, container), container.spec.clone());
+        self.stops.push(Action::Stop { id, spec });
+    }
+
+    /// Plans the checks of a container that are due, and remembers when the next is.
+    fn check(&mut self, instance: &InstanceId, container: &Container) {
+        let Some(checks) = &container.checks else { return };
+        for (kind, due_ms) in checks.waiting() {
+            if due_ms > self.now_ms {
+                self.wake(due_ms);
+            } else if let Some((action, timeout_ms)) = checks.what(kind) {
+                let (id, action) = (id(instance, container), action.clone());
+                self.checks.push((due_ms, Action::Check { id, kind, action, timeout_ms }));
+            }
         }
     }
 }
@@ -228,13 +320,14 @@ pub(super) fn unwanted(plan: &mut Plan, wanted: &Wanted, observed: &Observed) {
             match container.life {
                 Life::Ended { .. } if !container.removing => plan.stops.push(Action::Remove { id }),
                 Life::Running if !container.stopping && held.is_none() => {
-                    plan.stops.push(Action::Stop { id, spec: container.spec.clone() });
+                    plan.stop(instance, container);
                 }
                 _ => {}
             }
         }
         if let Some(newest) = slot.containers.last() {
-            plan.statuses.push(unwanted_status(instance, newest, held));
+            let scene = Scene { wanted, observed, instance };
+            plan.statuses.push(status::unwanted(scene, newest, held));
         }
     }
 }
@@ -244,70 +337,6 @@ fn is_ending(container: &Container) -> bool {
     container.is_live() && (container.stopping || container.life == Life::Creating)
 }
 
-fn unwanted_status(instance: &InstanceId, newest: &Container, held: Option<&InstanceId>) -> Status {
-    let ended_by_itself = !newest.is_live() && !newest.stopping;
-    let (phase, reason) = match held {
-        _ if ended_by_itself => final_phase(newest),
-        Some(other) => {
-            (Phase::Stopping, Some(format!("waits for {other}, which depends on it, to end")))
-        }
-        None => (Phase::Stopping, Some("no longer assigned to this node".to_owned())),
-    };
-    status_of(instance, newest, phase, reason)
-}
-
 fn id(instance: &InstanceId, container: &Container) -> ContainerId {
     ContainerId { instance: instance.clone(), attempt: container.attempt }
-}
-
-fn next_id(scene: Scene<'_>) -> ContainerId {
-    let attempt = scene.observed.attempts().next(scene.instance);
-    ContainerId { instance: scene.instance.clone(), attempt }
-}
-
-/// The status of the try that comes next.
-fn next_status(
-    plan: &mut Plan,
-    scene: Scene<'_>,
-    want: &WantedInstance,
-    (phase, reason): (Phase, Option<String>),
-) {
-    let ContainerId { instance, attempt } = next_id(scene);
-    let last_exit = last_exit(scene);
-    plan.statuses.push(Status {
-        instance,
-        attempt,
-        spec: want.spec_hash,
-        phase,
-        reason,
-        last_exit,
-    });
-}
-
-fn last_exit(scene: Scene<'_>) -> Option<Exit> {
-    let slot = scene.observed.slots.get(scene.instance)?;
-    slot.last_exit
-}
-
-fn status_of(
-    instance: &InstanceId,
-    container: &Container,
-    phase: Phase,
-    reason: Option<String>,
-) -> Status {
-    Status {
-        instance: instance.clone(),
-        attempt: container.attempt,
-        spec: container.spec_hash,
-        phase,
-        reason,
-        last_exit: container.exit(),
-    }
-}
-
-fn final_phase(ended: &Container) -> (Phase, Option<String>) {
-    match ended.exit() {
-        Some(Exit { code: Some(0), .. }) => (Phase::Completed, None),
-        _ => (Phase::Failed, Some(ended.how_it_ended())),
-    }
 }

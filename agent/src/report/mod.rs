@@ -9,7 +9,7 @@ pub mod events;
 use std::collections::BTreeMap;
 
 use limpet_protocol::assignment::Generation;
-use limpet_protocol::id::InstanceId;
+use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::report::{InstanceStatus, Report};
 
@@ -25,6 +25,7 @@ pub struct Reporter {
     sequence: u64,
     observed: Option<Generation>,
     instances: BTreeMap<InstanceId, InstanceStatus>,
+    staged: Vec<SpecHash>,
     changed: bool,
     not_before_ms: u64,
 }
@@ -38,6 +39,7 @@ impl Reporter {
             sequence,
             observed: None,
             instances: BTreeMap::new(),
+            staged: Vec::new(),
             changed: true,
             not_before_ms: 0,
         }
@@ -53,6 +55,12 @@ impl Reporter {
         }
         self.changed |= self.instances != before || self.observed != observed;
         self.observed = observed;
+    }
+
+    /// Takes over which specs that come next have their images here.
+    pub fn stage(&mut self, staged: Vec<SpecHash>) {
+        self.changed |= self.staged != staged;
+        self.staged = staged;
     }
 
     /// It must be told again: nobody may have heard it.
@@ -77,7 +85,7 @@ impl Reporter {
             sequence: self.sequence,
             observed: self.observed,
             instances: self.instances.values().cloned().collect(),
-            staged: Vec::new(),
+            staged: self.staged.clone(),
         }
     }
 
@@ -101,9 +109,9 @@ fn told(status: Status, before: Option<&InstanceStatus>, wall_ms: u64) -> Instan
         phase: status.phase,
         reason: status.reason.map(bounded),
         last_exit: status.last_exit,
-        health: None,
-        ready: None,
-        failures: 0,
+        health: status.health,
+        ready: status.ready,
+        failures: status.failures,
     }
 }
 

@@ -16,6 +16,9 @@ fn status(phase: Phase, reason: Option<&str>) -> Status {
         phase,
         reason: reason.map(str::to_owned),
         last_exit: None,
+        health: None,
+        ready: None,
+        failures: 0,
     }
 }
 

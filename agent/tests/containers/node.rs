@@ -80,6 +80,7 @@ impl Node {
         });
         let image = Arc::new(PreparedImage {
             digest: "sha256:0".to_owned(),
+            check: None,
             config: serde_json::from_value(config).unwrap(),
             layers: vec![layer],
         });

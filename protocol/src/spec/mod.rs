@@ -304,10 +304,11 @@ pub struct RestartPolicy {
     pub condition: RestartCondition,
     /// Shortest time between its end and the next start, in milliseconds. Back-off comes on top.
     pub delay_ms: u64,
-    /// How often within the window; none is without end.
+    /// How many restarts within the window; none is without end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_attempts: Option<u32>,
-    /// How long it has to run before its attempts count anew, in milliseconds.
+    /// How far back restarts count, and how long it has to run until one has succeeded, in
+    /// milliseconds; 0 counts all of this spec (`window`).
     pub window_ms: u64,
 }
 
@@ -315,12 +316,7 @@ impl Default for RestartPolicy {
     /// Started again whatever it ended with, at once: the first restart has no delay, a crash loop
     /// is slowed by back-off.
     fn default() -> Self {
-        Self {
-            condition: RestartCondition::Any,
-            delay_ms: 0,
-            max_attempts: None,
-            window_ms: 10_000,
-        }
+        Self { condition: RestartCondition::Any, delay_ms: 0, max_attempts: None, window_ms: 0 }
     }
 }
 

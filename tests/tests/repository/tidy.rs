@@ -93,12 +93,17 @@ fn files_are_one_idea() {
 
 #[test]
 fn deciding_code_decides_only() {
+<<<<<<< HEAD
     const FOLDERS: [&str; 7] = [
+=======
+    const FOLDERS: [&str; 6] = [
+>>>>>>> 781b24b (Reconcile: health, start-first, done slots, staged images, restarts counted as SwarmKit counts)
         "protocol/src/",
         "controller/src/explain/",
         "controller/src/plan/",
         "controller/src/preview/",
         "agent/src/reconcile/",
+        "agent/src/health/",
         "agent/src/scale/",
         "controller/src/observe/liveness",
     ];

@@ -1,6 +1,7 @@
 //! Stories of the loop: a real broker (Debian's Mosquitto), a hand-written controller that signs, the
 //! fake runtime.
 
+mod health;
 mod stage;
 
 use limpet_protocol::call::{CallIn, CallOut};

@@ -193,13 +193,19 @@ impl Controller {
 
     /// Wants one instance of each of these services.
     pub(super) async fn want(&mut self, number: u64, specs: &[(SpecHash, Vec<u8>)]) {
-        let signed = signed(&self.key, number, specs);
+        self.want_shares(number, specs.iter().map(share).collect()).await;
+    }
+
+    /// Wants these.
+    pub(super) async fn want_shares(&mut self, number: u64, services: Vec<AssignedService>) {
+        let signed = signed(&self.key, number, services);
         self.say(&Topic::Want(node()), signed).await;
     }
 
     /// The same, signed by another.
     pub(super) fn forged(&self, number: u64, specs: &[(SpecHash, Vec<u8>)]) -> Vec<u8> {
-        signed(&Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap(), number, specs)
+        let services = specs.iter().map(share).collect();
+        signed(&Ed25519KeyPair::from_seed_unchecked(&[8; 32]).unwrap(), number, services)
     }
 
     /// Waits for a message.
@@ -292,14 +298,15 @@ fn client_of(broker: &Broker) -> (AsyncClient, EventLoop) {
     AsyncClient::new(options, 16)
 }
 
-fn signed(key: &Ed25519KeyPair, number: u64, specs: &[(SpecHash, Vec<u8>)]) -> Vec<u8> {
-    let services = specs.iter().map(|(hash, bytes)| {
-        let spec: Spec = codec::decode(bytes).unwrap();
-        let (application, service) = (spec.application, spec.service);
-        AssignedService::new(application, service, *hash, vec![Slot(1)])
-    });
+/// One instance of a spec.
+pub(super) fn share((hash, bytes): &(SpecHash, Vec<u8>)) -> AssignedService {
+    let spec: Spec = codec::decode(bytes).unwrap();
+    AssignedService::new(spec.application, spec.service, *hash, vec![Slot(1)])
+}
+
+fn signed(key: &Ed25519KeyPair, number: u64, services: Vec<AssignedService>) -> Vec<u8> {
     let generation = Generation { epoch: 1, number };
-    let assignment = Assignment { node: node(), generation, services: services.collect() };
+    let assignment = Assignment { node: node(), generation, services };
     let payload = codec::encode(&assignment).unwrap();
     let signature = key.sign(&Signed::signed_text(&payload)).as_ref().to_vec();
     codec::encode(&Signed { payload, signature }).unwrap()
@@ -355,7 +362,7 @@ impl Images for FakeImages {
                 inner.set_stop_signal(Some("SIGQUIT".to_owned()));
                 config.set_config(Some(inner));
             }
-            Ok(Arc::new(PreparedImage { digest, config, layers: Vec::new() }))
+            Ok(Arc::new(PreparedImage { digest, config, check: None, layers: Vec::new() }))
         })
     }
 

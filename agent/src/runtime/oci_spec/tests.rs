@@ -41,6 +41,7 @@ fn planned(spec: Spec, image: Value) -> Result<(Plan, Value), Unsupported> {
         spec_hash: SpecHash([0; 32]),
         image: Arc::new(PreparedImage {
             digest: String::new(),
+            check: None,
             config: serde_json::from_value(config).unwrap(),
             layers: vec!["/layers/b".into(), "/layers/a".into()],
         }),

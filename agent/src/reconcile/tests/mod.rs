@@ -1,15 +1,14 @@
 //! Tables: what is wanted and observed → the exact list of actions and the phases; and the property
 //! that from any state the node gets to what is wanted and then does nothing.
 
-use limpet_protocol::spec::{Dependency, DependencyCondition, RestartCondition, RestartPolicy};
-use proptest::prelude::*;
+mod health;
+mod property;
+mod updates;
 
 use super::*;
-use crate::image::PreparedImage;
-use crate::runtime::fake::FakeRuntime;
-use crate::runtime::{
-    ContainerRequest, ContainerState, ContainerStatus, Runtime as _, RuntimeEvent,
-};
+use crate::health::Outcome;
+use crate::runtime::{ContainerState, ContainerStatus};
+use limpet_protocol::spec::{Dependency, DependencyCondition, RestartCondition, RestartPolicy};
 
 const T0: u64 = 1_000_000;
 
@@ -19,7 +18,7 @@ fn spec(service: &str, version: u8, change: impl FnOnce(&mut Spec)) -> WantedIns
     change(&mut spec);
     let mut hash = [version; 32];
     hash[..service.len()].copy_from_slice(service.as_bytes());
-    WantedInstance { spec_hash: SpecHash(hash), spec: Arc::new(spec) }
+    WantedInstance::new(SpecHash(hash), Arc::new(spec))
 }
 
 fn plain(service: &str, version: u8) -> WantedInstance {
@@ -62,7 +61,7 @@ impl World {
     fn with_images(instances: &[&WantedInstance]) -> Self {
         let mut world = Self::of(instances);
         for want in instances {
-            world.observed.image_ready(&want.spec.image);
+            world.observed.image_ready(&want.spec.image, None);
         }
         world
     }
@@ -89,6 +88,17 @@ impl World {
         self.decide().statuses.iter().map(shown).collect()
     }
 
+    fn started(&mut self, container: &str) {
+        self.observed.started(&id(container), 1, self.now_ms);
+    }
+
+    /// Ends a check that was begun just now.
+    fn checked(&mut self, container: &str, kind: Kind, passed: bool) {
+        let outcome =
+            if passed { Outcome::Passed } else { Outcome::Failed("no answer".to_owned()) };
+        self.observed.checked(&id(container), kind, &outcome, (self.now_ms, self.now_ms));
+    }
+
     fn exit(&mut self, container: &str, code: i32) {
         self.observed.exited(&id(container), ended(code), self.now_ms);
     }
@@ -100,6 +110,7 @@ fn shown(action: &Action) -> String {
         Action::Start { id, .. } => format!("start {id}"),
         Action::Stop { id, .. } => format!("stop {id}"),
         Action::Remove { id } => format!("remove {id}"),
+        Action::Check { id, kind, .. } => format!("{} of {id}", kind.as_str()),
     }
 }
 
@@ -110,10 +121,10 @@ fn an_instance_is_pulled_made_and_kept() {
     assert_eq!(world.statuses(), ["shop.web.1.1 pulling"]);
     assert_eq!(world.step(), ["prepare web:1"]);
     assert_eq!(world.step(), [""; 0]);
-    world.observed.image_ready(&web.spec.image);
+    world.observed.image_ready(&web.spec.image, None);
     assert_eq!(world.step(), ["start shop.web.1.1"]);
     assert_eq!(world.statuses(), ["shop.web.1.1 creating"]);
-    world.observed.started(&id("shop.web.1.1"));
+    world.started("shop.web.1.1");
     assert_eq!(world.statuses(), ["shop.web.1.1 running"]);
     assert_eq!(
         world.decide(),
@@ -129,7 +140,7 @@ fn a_killed_container_is_replaced_at_once_and_a_crash_loop_slows_down() {
     let mut waits = Vec::new();
     for attempt in 1..=5 {
         let container = format!("shop.web.1.{attempt}");
-        world.observed.started(&id(&container));
+        world.started(&container);
         world.step();
         world.exit(&container, 1);
         let begun = world.now_ms;
@@ -148,7 +159,7 @@ fn a_killed_container_is_replaced_at_once_and_a_crash_loop_slows_down() {
     }
     assert_eq!(waits, [0, 100, 200, 400, 800]);
     // Only the newest ended one is left, until its successor runs.
-    world.observed.started(&id("shop.web.1.6"));
+    world.started("shop.web.1.6");
     assert_eq!(world.step(), ["remove shop.web.1.5"]);
     // It lasted: its past is forgotten.
     world.now_ms += 60_000;
@@ -174,7 +185,7 @@ fn the_restart_policy_ends_it() {
     assert_eq!(world.decide().wake_at_ms, Some(T0 + 50));
     world.now_ms += 50;
     assert_eq!(world.step(), ["start shop.job.1.2"]);
-    world.observed.started(&id("shop.job.1.2"));
+    world.started("shop.job.1.2");
     world.exit("shop.job.1.2", 3);
     assert_eq!(world.statuses(), ["shop.job.1.2 failed: ended with exit code 3"]);
     world.step();
@@ -182,7 +193,7 @@ fn the_restart_policy_ends_it() {
 
     let mut world = World::with_images(&[&job]);
     world.step();
-    world.observed.started(&id("shop.job.1.1"));
+    world.started("shop.job.1.1");
     world.exit("shop.job.1.1", 0);
     assert_eq!(world.statuses(), ["shop.job.1.1 completed"]);
     assert_eq!(world.step(), [""; 0]);
@@ -193,7 +204,7 @@ fn a_changed_spec_replaces_only_when_the_new_one_can_start() {
     let (old, new) = (plain("web", 1), plain("web", 2));
     let mut world = World::with_images(&[&old]);
     world.step();
-    world.observed.started(&id("shop.web.1.1"));
+    world.started("shop.web.1.1");
     world.wanted = wanted(&[&new]);
     assert_eq!(world.step(), ["prepare web:2"]);
     world.observed.image_failed(&new.spec.image, "no such image", world.now_ms);
@@ -205,12 +216,12 @@ fn a_changed_spec_replaces_only_when_the_new_one_can_start() {
     assert!((T0 + 750..=T0 + 1_000).contains(&at_ms), "{at_ms}");
     world.now_ms = at_ms;
     assert_eq!(world.step(), ["prepare web:2"]);
-    world.observed.image_ready(&new.spec.image);
+    world.observed.image_ready(&new.spec.image, None);
     assert_eq!(world.step(), ["stop shop.web.1.1"]);
     assert_eq!(world.statuses(), ["shop.web.1.2 creating: waits for the end of attempt 1"]);
     world.exit("shop.web.1.1", 143);
     assert_eq!(world.step(), ["start shop.web.1.2"]);
-    world.observed.started(&id("shop.web.1.2"));
+    world.started("shop.web.1.2");
     assert_eq!(world.step(), ["remove shop.web.1.1"]);
 }
 
@@ -234,23 +245,21 @@ fn an_image_that_fails_is_tried_ever_more_slowly() {
 
 #[test]
 fn dependencies_order_the_first_start() {
-    use DependencyCondition::{ServiceCompletedSuccessfully, ServiceHealthy, ServiceStarted};
-    for condition in [ServiceStarted, ServiceHealthy] {
-        let (db, web) = (plain("db", 1), depending("web", "db", condition));
-        let mut world = World::with_images(&[&db, &web]);
-        assert_eq!(world.step(), ["start shop.db.1.1"]);
-        assert_eq!(
-            world.statuses(),
-            ["shop.db.1.1 creating", "shop.web.1.1 waiting: waits for shop.db.1 to start"]
-        );
-        world.observed.started(&id("shop.db.1.1"));
-        assert_eq!(world.step(), ["start shop.web.1.1"]);
-        // A restart waits for nobody.
-        world.observed.started(&id("shop.web.1.1"));
-        world.wanted = wanted(&[&plain("db", 2), &web]);
-        world.exit("shop.web.1.1", 1);
-        assert!(world.step().contains(&"start shop.web.1.2".to_owned()));
-    }
+    use DependencyCondition::{ServiceCompletedSuccessfully, ServiceStarted};
+    let (db, web) = (plain("db", 1), depending("web", "db", ServiceStarted));
+    let mut world = World::with_images(&[&db, &web]);
+    assert_eq!(world.step(), ["start shop.db.1.1"]);
+    assert_eq!(
+        world.statuses(),
+        ["shop.db.1.1 creating", "shop.web.1.1 waiting: waits for shop.db.1 to start"]
+    );
+    world.started("shop.db.1.1");
+    assert_eq!(world.step(), ["start shop.web.1.1"]);
+    // A restart waits for nobody.
+    world.started("shop.web.1.1");
+    world.wanted = wanted(&[&plain("db", 2), &web]);
+    world.exit("shop.web.1.1", 1);
+    assert!(world.step().contains(&"start shop.web.1.2".to_owned()));
     let once = spec("init", 1, |spec| spec.restart.condition = RestartCondition::None);
     let web = depending("web", "init", ServiceCompletedSuccessfully);
     for (code, expected) in [
@@ -262,7 +271,7 @@ fn dependencies_order_the_first_start() {
     ] {
         let mut world = World::with_images(&[&once, &web]);
         assert_eq!(world.step(), ["start shop.init.1.1"]);
-        world.observed.started(&id("shop.init.1.1"));
+        world.started("shop.init.1.1");
         assert_eq!(world.step(), [""; 0]);
         world.exit("shop.init.1.1", code);
         world.step();
@@ -279,9 +288,9 @@ fn what_nobody_wants_ends_dependants_first() {
     let web = depending("web", "db", DependencyCondition::ServiceStarted);
     let mut world = World::with_images(&[&db, &web]);
     world.step();
-    world.observed.started(&id("shop.db.1.1"));
+    world.started("shop.db.1.1");
     world.step();
-    world.observed.started(&id("shop.web.1.1"));
+    world.started("shop.web.1.1");
     world.wanted.clear();
     assert_eq!(world.step(), ["stop shop.web.1.1"]);
     assert_eq!(
@@ -301,7 +310,7 @@ fn what_nobody_wants_ends_dependants_first() {
     assert_eq!(world.statuses(), [""; 0]);
     // It comes back: no number is used twice.
     world.wanted = wanted(&[&db]);
-    world.observed.image_ready(&db.spec.image);
+    world.observed.image_ready(&db.spec.image, None);
     assert_eq!(world.step(), ["start shop.db.1.2"]);
 }
 
@@ -361,142 +370,4 @@ fn a_decision_is_bounded_and_says_that_there_is_more() {
         started += world.step().len();
     }
     assert_eq!(started, 200);
-}
-
-/// One container of an arbitrary state: slot, attempt, version, what it does.
-fn any_container() -> impl Strategy<Value = (u8, u32, u8, u8)> {
-    (0..4_u8, 1..4_u32, 1..3_u8, 0..4_u8)
-}
-
-/// One wanted service: its version (0 is not wanted), on whom it depends, and how it restarts.
-fn any_service() -> impl Strategy<Value = (u8, u8, u8)> {
-    (0..3_u8, 0..5_u8, 0..3_u8)
-}
-
-const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
-
-fn arbitrary_wanted(services: &[(u8, u8, u8)]) -> Wanted {
-    let mut instances = Vec::new();
-    for (at, (version, on, restart)) in services.iter().enumerate() {
-        if *version == 0 {
-            continue;
-        }
-        instances.push(spec(SERVICES[at], *version, |spec| {
-            // Only on earlier ones: rings are refused before they come here.
-            if usize::from(*on) < at {
-                let service = SERVICES[usize::from(*on)].parse().unwrap();
-                let condition = DependencyCondition::ServiceStarted;
-                spec.depends_on.push(Dependency {
-                    service,
-                    condition,
-                    restart: false,
-                    required: true,
-                });
-            }
-            spec.restart.condition =
-                [RestartCondition::Any, RestartCondition::OnFailure, RestartCondition::None]
-                    [usize::from(*restart)];
-        }));
-    }
-    wanted(&instances.iter().collect::<Vec<_>>())
-}
-
-fn arbitrary_state((at, attempt, version, what): (u8, u32, u8, u8)) -> ContainerState {
-    let service = SERVICES[usize::from(at)];
-    ContainerState {
-        id: id(&format!("shop.{service}.1.{attempt}")),
-        spec_hash: plain(service, version).spec_hash,
-        status: match what {
-            0 => ContainerStatus::Exited(ended(0)),
-            1 => ContainerStatus::Exited(ended(1)),
-            _ => ContainerStatus::Running { pid: 1 },
-        },
-        started_ms: T0 - 1_000,
-        stop_signal: None,
-    }
-}
-
-/// Does what is decided on the fake runtime until nothing is decided any more.
-fn converge(world: &mut World, runtime: &mut FakeRuntime) {
-    let image = Arc::new(PreparedImage {
-        digest: String::new(),
-        config: Default::default(),
-        layers: Vec::new(),
-    });
-    for _ in 0..200 {
-        while let Some(event) = runtime.poll_event() {
-            match event {
-                RuntimeEvent::Snapshot(states) => {
-                    world.observed.snapshot(&states, world.now_ms, world.now_ms);
-                }
-                RuntimeEvent::Started { id, .. } => world.observed.started(&id),
-                RuntimeEvent::Exited { id, exit } => world.observed.exited(&id, exit, world.now_ms),
-                RuntimeEvent::Removed { id } => world.observed.removed(&id),
-                other => panic!("{other:?}"),
-            }
-        }
-        let decision = world.decide();
-        for action in &decision.actions {
-            world.observed.apply(action, world.now_ms);
-            match action {
-                Action::PrepareImage(image) => world.observed.image_ready(image),
-                Action::Start { id, spec_hash, spec } => {
-                    let (id, spec, image) = (id.clone(), spec.clone(), image.clone());
-                    let request = ContainerRequest { id, spec, spec_hash: *spec_hash, image };
-                    runtime.start(&request).unwrap();
-                }
-                Action::Stop { id, .. } => runtime.stop(id, 15, 1).unwrap(),
-                Action::Remove { id } => runtime.remove(id).unwrap(),
-            }
-        }
-        if decision.actions.is_empty() {
-            match decision.wake_at_ms {
-                Some(at_ms) => world.now_ms = at_ms.max(world.now_ms + 1),
-                None => return,
-            }
-        }
-    }
-    panic!("it does not come to rest: {:?}", world.statuses());
-}
-
-proptest! {
-    #[test]
-    fn from_any_state_it_comes_to_what_is_wanted_and_rests(
-        services in proptest::collection::vec(any_service(), 4),
-        containers in proptest::collection::vec(any_container(), 0..8),
-    ) {
-        let mut states: Vec<ContainerState> = containers.into_iter().map(arbitrary_state).collect();
-        states.sort_by(|a, b| a.id.cmp(&b.id));
-        states.dedup_by(|a, b| a.id == b.id);
-        let kept = states.clone();
-        let mut world = World::of(&[]);
-        world.wanted = arbitrary_wanted(&services);
-        let mut runtime = FakeRuntime::new(states);
-        converge(&mut world, &mut runtime);
-
-        let live = |instance: &InstanceId| -> Vec<&ContainerState> {
-            let of = runtime.containers.values().filter(|c| c.id.instance == *instance);
-            of.filter(|c| matches!(c.status, ContainerStatus::Running { .. })).collect()
-        };
-        for container in runtime.containers.values() {
-            prop_assert!(world.wanted.contains_key(&container.id.instance), "{} is left", container.id);
-        }
-        for (instance, want) in &world.wanted {
-            let live = live(instance);
-            let done = world.decide().statuses.iter().any(|status| {
-                status.instance == *instance && status.phase.is_final() && status.spec == want.spec_hash
-            });
-            prop_assert!(live.len() == 1 || (done && live.is_empty()), "{instance}: {live:?}");
-            prop_assert!(live.iter().all(|c| c.spec_hash == want.spec_hash));
-            // What ran right was never touched, unless there were two.
-            let right = kept.iter().filter(|c| {
-                c.id.instance == *instance
-                    && c.spec_hash == want.spec_hash
-                    && matches!(c.status, ContainerStatus::Running { .. })
-            });
-            if let Some(newest) = right.map(|c| &c.id).max() {
-                prop_assert_eq!(&live[0].id, newest);
-            }
-        }
-    }
 }
