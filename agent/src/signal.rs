@@ -5,6 +5,8 @@
 
 /// What ends a process that was not told anything else.
 pub(crate) const SIGTERM: i32 = libc::SIGTERM;
+/// What no process can ignore.
+pub(crate) const SIGKILL: i32 = libc::SIGKILL;
 
 const RTMIN: i32 = 34;
 const RTMAX: i32 = 64;

@@ -33,15 +33,17 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let Some(network) = self.observed.container(&of.id).and_then(network_of) else {
             return false;
         };
-        self.observed.apply(action, of.begun_ms);
         let timeout = Duration::from_millis(timeout_ms);
         let (port, question) = match what {
             ProbeAction::Tcp { port } => (*port, Question::Tcp),
             ProbeAction::Http { port, path, headers } => {
                 (*port, Question::Http { path: path.clone(), headers: headers.clone() })
             }
-            ProbeAction::Command(_) => return false,
+            ProbeAction::Command(command) => {
+                return self.check_by_command(action, of, command, timeout);
+            }
         };
+        self.observed.apply(action, of.begun_ms);
         self.jobs.spawn(async move {
             let outcome = probe::ask(network, port, question, timeout).await;
             Job::Checked { of, outcome }

@@ -91,7 +91,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.passed_on(action, result)
     }
 
-    fn passed_on(&mut self, action: &Action, result: Result<(), RuntimeError>) -> bool {
+    pub(super) fn passed_on(&mut self, action: &Action, result: Result<(), RuntimeError>) -> bool {
         match result {
             Ok(()) => {
                 self.observed.apply(action, self.clock.now_ms());
@@ -127,7 +127,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             RuntimeEvent::Removed { id } => self.observed.removed(&id),
             // Nothing asks for execs yet.
-            RuntimeEvent::ExecStarted { .. } | RuntimeEvent::ExecEnded { .. } => {}
+            RuntimeEvent::ExecStarted { exec, .. } => self.command_began(exec),
+            RuntimeEvent::ExecEnded { exec, outcome } => self.command_ended(exec, outcome),
             RuntimeEvent::KeeperLost { reason } => {
                 // One event for one loss, however often it is found lost.
                 if std::mem::replace(&mut self.runtime_ready, false) {

@@ -15,6 +15,7 @@
 
 mod checks;
 mod clock;
+mod commands;
 mod doing;
 mod hearing;
 mod images;
@@ -128,6 +129,8 @@ pub struct ControlLoop<R, I> {
     reporter: Reporter,
     events: EventQueue,
     news: news::News,
+    /// Checks that are commands in containers.
+    commands: commands::Commands,
     calls: Calls,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     jobs: JoinSet<Job>,
@@ -179,6 +182,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             reporter: Reporter::new(parts.boot, crate::link::uptime_centiseconds()),
             events,
             news: news::News::default(),
+            commands: commands::Commands::default(),
             calls: Calls::default(),
             answers: mpsc::channel(ANSWER_QUEUE),
             jobs,
@@ -225,6 +229,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// Decides and does until there is nothing to do, and tells what changed. Returns when to be
     /// called again at the latest.
     fn turn(&mut self) -> Option<u64> {
+        let commands_due_ms = self.time_commands();
         self.observed.forget(&self.wanted);
         let observed = &self.observed;
         self.prepared.retain(|key, _| observed.knows_image(key));
@@ -252,7 +257,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.tell_put_off(&decision.put_off);
         let observed = &self.observed;
         self.calls.follow(|instance| observed.newest(instance));
-        for due in [self.tell(), self.ask(), self.store_again(), self.ending_at_ms] {
+        for due in [commands_due_ms, self.tell(), self.ask(), self.store_again(), self.ending_at_ms]
+        {
             wake = [wake, due].into_iter().flatten().min();
         }
         self.memory.keep(self.observed.attempts(), self.events.last());

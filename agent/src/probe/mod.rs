@@ -6,7 +6,9 @@
 //! A connection is made from within the container's network namespace, to its loopback device: a
 //! short-lived thread of its own moves there, makes the socket and ends; the socket stays there and
 //! is used like any other. So a probe needs no route to the container and no other can meet it.
+//! A command is run in the container by the runtime; [`command`] makes sense of it.
 
+pub mod command;
 mod http;
 mod socket;
 #[cfg(test)]

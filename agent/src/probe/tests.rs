@@ -17,7 +17,7 @@ fn server(answer: &'static str) -> u16 {
                 continue;
             }
             let mut request = [0; 1024];
-            stream.read(&mut request).ok();
+            let _read = stream.read(&mut request).unwrap_or(0);
             stream.write_all(answer.as_bytes()).ok();
         }
     });

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
 use limpet_protocol::report::Exit;
-use limpet_protocol::spec::{ProbeAction, PullPolicy, RestartPolicy, Spec};
+use limpet_protocol::spec::{PullPolicy, RestartPolicy, Spec};
 use serde::{Deserialize, Serialize};
 
 use super::Action;
@@ -234,6 +234,10 @@ impl Observed {
             return;
         }
         (container.life, container.pid) = (life, None);
+        if !container.stopping {
+            // It went before it was stopped for that: its own end says more.
+            container.unhealthy = None;
+        }
         let ran_ms = now_ms.saturating_sub(container.begun_ms);
         let (hash, spec) = (container.spec_hash, container.spec.clone());
         let succeeded = container.succeeded();
@@ -369,10 +373,7 @@ fn checks_of(id: &ContainerId, spec: &Spec, image: Option<Option<&ImageCheck>>) 
     if need_image(spec) && image.is_none() {
         return None;
     }
-    let mut rules = rules(spec, image.flatten());
-    // Commands in a container cannot be run yet.
-    rules.retain(|(_, rule)| !matches!(rule.action, ProbeAction::Command(_)));
-    Some(Checks::new(rules, seed(id)))
+    Some(Checks::new(rules(spec, image.flatten()), seed(id)))
 }
 
 /// A number that is far from that of another container (FNV-1a over its name).

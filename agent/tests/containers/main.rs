@@ -14,6 +14,7 @@ mod contents;
 mod exec;
 mod isolation;
 mod life;
+mod lifecycle;
 mod limits;
 mod node;
 mod recovery;

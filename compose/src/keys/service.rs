@@ -53,8 +53,7 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         noted(
             "depends_on",
             Names,
-            "`service_healthy` is reported and taken as `service_started` until health checks \
-                 arrive",
+            "only first starts are ordered; `service_healthy` takes `x-probe` as well as `healthcheck`",
         ),
         honoured("deploy", Map),
         reported("develop", Map, "it is for development with Compose itself"),
@@ -73,11 +72,11 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         honoured("extra_hosts", Texts),
         refused("gpus", List, "name the device nodes under `devices`"),
         honoured("group_add", Texts),
-        reported(
+        noted(
             "healthcheck",
             Map,
-            "health checks arrive in a later version: until then a service counts as \
-                 healthy when it runs",
+            "an unhealthy instance is stopped and started again as its restart policy says; without \
+                 it the image's own; `x-probe` adds HTTP and TCP probes",
         ),
         honoured("hostname", Text),
         noted("image", Text, "needed"),

@@ -4,10 +4,13 @@
 //! A value that Limpet cannot honour is an error here, a value that it takes otherwise than Docker
 //! a warning; both with their places.
 
+mod dependencies;
 mod deploy;
+mod health;
 mod image;
 mod mounts;
 mod network;
+mod probe;
 mod process;
 mod reader;
 mod resources;
@@ -20,7 +23,7 @@ use limpet_protocol::application::{Application, Service};
 use limpet_protocol::codec;
 use limpet_protocol::id::{ApplicationName, ServiceName};
 use limpet_protocol::limits::MAX_SPEC_BYTES;
-use limpet_protocol::spec::{Dependency, DependencyCondition, Spec};
+use limpet_protocol::spec::Spec;
 
 use crate::Diagnostic;
 use crate::canonical::join;
@@ -78,8 +81,10 @@ fn service(
         restart: restart::restart(reader),
         stop: restart::stop(reader),
         log: restart::log(reader),
-        depends_on: dependencies(tree, reader),
+        depends_on: dependencies::dependencies(tree, reader),
         labels: reader.labels("labels"),
+        healthcheck: health::health(reader),
+        probes: probe::probes(reader),
         ..Spec::new(application.clone(), name.clone(), image)
     };
     if codec::encode_within(&spec, MAX_SPEC_BYTES).is_err() {
@@ -117,38 +122,6 @@ fn refuse_nul(node: &Node, path: &str, problems: &mut Problems) {
         }
         _ => {}
     }
-}
-
-fn dependencies(tree: &Node, reader: &mut Reader) -> Vec<Dependency> {
-    let Some(all) = reader.get("depends_on").and_then(Node::as_mapping) else { return Vec::new() };
-    let mut found = Vec::new();
-    for (name, entry) in all {
-        let path = format!("depends_on.{name}");
-        let required = entry.node.get("required").is_none_or(Node::is_true);
-        if !required && !services(tree).any(|(known, _)| known == name) {
-            continue;
-        }
-        let condition = match entry.node.get("condition").and_then(Node::scalar) {
-            Some("service_completed_successfully") => {
-                DependencyCondition::ServiceCompletedSuccessfully
-            }
-            Some("service_healthy") => {
-                let node = entry.node.get("condition").unwrap_or(&entry.node);
-                reader.at(&path).warn(
-                    node,
-                    "`service_healthy` is taken as `service_started` in this version",
-                    "health checks arrive in a later version: let the service wait and try again \
-                     by itself",
-                );
-                DependencyCondition::ServiceStarted
-            }
-            _ => DependencyCondition::ServiceStarted,
-        };
-        let Ok(service) = ServiceName::new(name) else { continue };
-        let restart = entry.node.get("restart").is_some_and(Node::is_true);
-        found.push(Dependency { service, condition, restart, required });
-    }
-    found
 }
 
 fn report_volumes(tree: &Node, problems: &mut Problems) {

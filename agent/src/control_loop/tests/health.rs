@@ -8,10 +8,11 @@ use limpet_protocol::event::EventKind;
 use limpet_protocol::id::Slot;
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::Health;
-use limpet_protocol::spec::{NetworkMode, Probe, ProbeAction, Spec};
+use limpet_protocol::spec::{HealthCheck, HealthTest, NetworkMode, Probe, ProbeAction, Spec};
 
 use super::id;
 use super::stage::{Broker, Controller, Node, share, spec, spec_with};
+use crate::runtime::ExecOutcome;
 use crate::runtime::fake::FakeCall;
 
 fn probe(port: u16) -> Probe {
@@ -134,4 +135,49 @@ async fn what_comes_next_is_fetched_ahead_and_what_is_done_stays_done() {
     let (_, ()) = tokio::join!(running, story);
     let starts = handle.calls().into_iter().filter(|call| matches!(call, FakeCall::Start(_)));
     assert_eq!(starts.collect::<Vec<_>>(), [FakeCall::Start(id(1)), FakeCall::Start(id(2))]);
+}
+
+#[tokio::test]
+async fn a_command_s_exit_code_output_and_time_out_count() {
+    let broker = Broker::start();
+    let mut controller = Controller::connect(&broker).await;
+    let node = Node::new();
+    let (running, handle) = node.begin(&broker);
+    handle.script("shop.web", "no\nrows", Some(ExecOutcome::Exited(2)));
+    let story = async {
+        let web = spec_with("web", |spec| {
+            spec.healthcheck = Some(HealthCheck {
+                test: HealthTest::Shell("ask the db".to_owned()),
+                interval_ms: Some(30),
+                timeout_ms: Some(100),
+                retries: Some(2),
+                start_period_ms: None,
+                start_interval_ms: None,
+            });
+        });
+        controller.publish_spec(&web).await;
+        controller.want(1, &[web]).await;
+        let told = controller.hear_event(EventKind::Unhealthy).await.message;
+        assert_eq!(told, "attempt 1 is unhealthy: its health check failed: exit code 2: no rows");
+        // It hangs: it is killed, and that is a failure as well.
+        handle.script("shop.web", "asking", None);
+        let told = controller.hear_event(EventKind::Unhealthy).await.message;
+        assert!(
+            told.ends_with("its health check failed: it took longer than 100ms: asking"),
+            "{told}"
+        );
+        // It is fine.
+        handle.script("shop.web", "", Some(ExecOutcome::Exited(0)));
+        controller.hear_event(EventKind::Healthy).await;
+        // A keeper that is lost is no failure of the container.
+        handle.lose_keeper();
+        handle.wait(|fake| fake.poll_event().is_none()).await;
+        handle.end().await;
+    };
+    let (_, ()) = tokio::join!(running, story);
+    let calls = handle.calls();
+    let check = ["/bin/sh", "-c", "ask the db"].map(str::to_owned).to_vec();
+    assert_eq!(calls[..2], [FakeCall::Start(id(1)), FakeCall::Exec(id(1), check)]);
+    let kills = calls.iter().filter(|call| matches!(call, FakeCall::KillExec(_, 9))).count();
+    assert!(kills >= 2, "{calls:?}");
 }

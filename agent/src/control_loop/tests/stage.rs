@@ -29,10 +29,10 @@ use crate::control_loop::{ControlLoop, Images, Memory, Parts};
 use crate::image::PreparedImage;
 use crate::ledger::{Ledger, boot, spec_hash};
 use crate::link::{Link, LinkSettings};
-use crate::runtime::fake::{FakeCall, FakeRuntime};
+use crate::runtime::fake::{FakeCall, FakeExec, FakeRuntime};
 use crate::runtime::{
-    ContainerId, ContainerRequest, ExecId, ExecRequest, Runtime, RuntimeError, RuntimeEvent,
-    RuntimePaths,
+    ContainerId, ContainerRequest, ExecId, ExecOutcome, ExecRequest, Runtime, RuntimeError,
+    RuntimeEvent, RuntimePaths,
 };
 
 pub(super) const TOKEN: &str = "a-token";
@@ -433,6 +433,12 @@ impl Handle {
     /// The next keeper says that the node lacks something.
     pub(super) fn lack(&self, condition: &str) {
         self.runtime.change(|fake| fake.conditions = Some(vec![condition.to_owned()]));
+    }
+
+    /// What checks of a service do from now on.
+    pub(super) fn script(&self, service: &str, output: &str, outcome: Option<ExecOutcome>) {
+        let script = FakeExec { output: output.to_owned(), outcome };
+        self.runtime.change(|fake| fake.exec_script.insert(service.to_owned(), script));
     }
 
     pub(super) fn lose_keeper(&self) {
