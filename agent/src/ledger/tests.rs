@@ -258,7 +258,9 @@ fn what_comes_next_is_kept_like_what_runs() {
     one.signed = sign(&one.assignment);
     let mut intake = Intake::new(ledger.clone(), Some(accepted(0)));
     let listened = intake.want(&one.signed);
-    assert!(matches!(&listened[..], [Effect::Listen(hashes)] if hashes.contains(&Part::Spec(hash))));
+    assert!(
+        matches!(&listened[..], [Effect::Listen(hashes)] if hashes.contains(&Part::Spec(hash)))
+    );
     one.specs.insert(hash, next.clone());
     let mut last = Vec::new();
     for (hash, kept) in &one.specs {

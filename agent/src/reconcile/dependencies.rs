@@ -1,8 +1,8 @@
 //! Who waits for whom (`depends_on`).
 //!
 //! In: a spec's dependencies and what is wanted and observed of the services that they name. Out:
-//! what an instance waits for, in words, or nothing. A service without an instance on this node
-//! counts as there: the controller orders across nodes.
+//! what an instance waits for, in words, or nothing. Of a service that has instances on other nodes the
+//! controller says when it is so far (`met`); of one that is on this node alone the node judges.
 //!
 //! | rule | source |
 //! |---|---|
@@ -24,27 +24,38 @@ use super::{Container, Observed, Wanted, WantedInstance};
 /// What the first start of an instance waits for.
 pub(super) fn waits_for(scene: Scene<'_>, want: &WantedInstance, now_ms: u64) -> Option<String> {
     for dependency in &want.spec.depends_on {
+        if want.met.contains(&dependency.service) {
+            continue;
+        }
+        let mut here = false;
+        let what = match dependency.condition {
+            DependencyCondition::ServiceStarted => "to start",
+            DependencyCondition::ServiceHealthy => "to be healthy",
+            DependencyCondition::ServiceCompletedSuccessfully => "to complete successfully",
+        };
         let instances = scene.wanted.iter().filter(|(instance, _)| {
             instance.application == scene.instance.application
                 && instance.service == dependency.service
         });
         for (instance, on) in instances {
+            here = true;
             let empty = Slot::default();
             let slot = scene.observed.slots.get(instance).unwrap_or(&empty);
             if holds(dependency.condition, slot, on) {
                 continue;
             }
-            let what = match dependency.condition {
-                DependencyCondition::ServiceStarted => "to start",
-                DependencyCondition::ServiceHealthy => "to be healthy",
-                DependencyCondition::ServiceCompletedSuccessfully => "to complete successfully",
-            };
             match hopeless(dependency.condition, slot, on, now_ms) {
                 // What is not required and will not come is not waited for.
                 Some(_) if !dependency.required => {}
                 Some(why) => return Some(format!("waits for {instance} {what}, but {why}")),
                 None => return Some(format!("waits for {instance} {what}")),
             }
+        }
+        if !here {
+            let (application, service) = (&scene.instance.application, &dependency.service);
+            return Some(format!(
+                "waits for {application}.{service} {what}, which has no instance on this node"
+            ));
         }
     }
     None

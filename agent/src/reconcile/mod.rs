@@ -17,8 +17,8 @@
 //!   once, in a crash loop ever more slowly ([`backoff`]).
 //! - An unhealthy container ([`crate::health`]) is stopped; that counts as a failure, and the restart
 //!   policy says what follows.
-//! - `depends_on` orders first starts only, as Compose has it; a service that has no instance on this
-//!   node counts as there.
+//! - `depends_on` orders first starts only, as Compose has it; of a service that has no instance on
+//!   this node the controller says when its condition holds.
 //! - A slot that has done its work for good is never started again.
 //! - The image of what comes next is had ready once nothing else needs one.
 //! - What nobody wants is stopped, dependants before what they depend on, and then removed.

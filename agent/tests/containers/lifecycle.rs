@@ -128,7 +128,8 @@ impl Life {
             (spec_hash(&bytes), KeptSpec { bytes: bytes.into(), spec })
         };
         let specs = specs.into_iter().map(kept).collect();
-        self.ledger().store(&Accepted { signed, assignment, specs }).unwrap();
+        let accepted = Accepted { signed, assignment, specs, contents: Default::default() };
+        self.ledger().store(&accepted).unwrap();
     }
 
     fn ledger(&self) -> Ledger {
@@ -139,7 +140,7 @@ impl Life {
     /// Runs the agent as long as the story goes on.
     async fn while_agent_runs<T>(&self, story: impl Future<Output = T>) -> T {
         let ledger = self.ledger();
-        let loaded = ledger.load().unwrap();
+        let (loaded, seal_key) = (ledger.load().unwrap(), ledger.seal_key("secret"));
         let settings = LinkSettings {
             broker: "mqtt://127.0.0.1:1".parse().unwrap(),
             node: "n1".parse().unwrap(),
@@ -160,6 +161,7 @@ impl Life {
             facts: limpet_agent::load::facts(&Default::default()),
             node: "n1".parse().unwrap(),
             boot: 1,
+            seal_key,
             stop_on_exit: false,
         });
         let (end, told) = mpsc::channel(1);
@@ -383,7 +385,7 @@ async fn start_first_keeps_the_old_one_until_the_new_one_is_ready() {
     new.probes.startup = probe(ProbeAction::Tcp { port: 8080 });
     new.probes.startup.as_mut().unwrap().failure_threshold = 100;
     new.probes.ready = probe(get);
-    life.want(&[old.clone()], UpdateOrder::StartFirst);
+    life.want(std::slice::from_ref(&old), UpdateOrder::StartFirst);
     life.while_agent_runs(life.until("test.web.1.1 runs")).await;
     // The new assignment is there when the agent comes back; the old container is adopted.
     life.want(&[new], UpdateOrder::StartFirst);

@@ -53,7 +53,7 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         noted(
             "depends_on",
             Names,
-            "only first starts are ordered; `service_healthy` takes `x-probe` as well as `healthcheck`",
+            "only first starts are ordered, also across nodes; `service_healthy` takes `x-probe` as well as `healthcheck`",
         ),
         honoured("deploy", Map),
         reported("develop", Map, "it is for development with Compose itself"),

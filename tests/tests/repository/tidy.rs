@@ -93,11 +93,7 @@ fn files_are_one_idea() {
 
 #[test]
 fn deciding_code_decides_only() {
-<<<<<<< HEAD
-    const FOLDERS: [&str; 7] = [
-=======
-    const FOLDERS: [&str; 6] = [
->>>>>>> 781b24b (Reconcile: health, start-first, done slots, staged images, restarts counted as SwarmKit counts)
+    const FOLDERS: [&str; 8] = [
         "protocol/src/",
         "controller/src/explain/",
         "controller/src/plan/",

@@ -277,8 +277,16 @@ fn dependencies_order_the_first_start() {
         world.step();
         assert_eq!(world.statuses()[1], expected);
     }
-    // What is not on this node counts as there.
+    // Of what is not on this node the controller says when it is so far.
     let mut alone = World::with_images(&[&web]);
+    assert_eq!(alone.step(), [""; 0]);
+    assert_eq!(
+        alone.statuses(),
+        ["shop.web.1.1 waiting: waits for shop.init to complete successfully, which has no \
+          instance on this node"]
+    );
+    let met = WantedInstance { met: vec!["init".parse().unwrap()], ..web };
+    alone.wanted = wanted(&[&met]);
     assert_eq!(alone.step(), ["start shop.web.1.1"]);
 }
 

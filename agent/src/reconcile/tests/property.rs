@@ -28,7 +28,10 @@ fn arbitrary_wanted(services: &[(u8, u8, u8)]) -> Wanted {
         if *version == 0 {
             continue;
         }
-        instances.push(spec(SERVICES[at], *version, |spec| {
+        // Of what is not on the node the controller says that it is so far.
+        let elsewhere = services.iter().zip(SERVICES).filter(|((version, ..), _)| *version == 0);
+        let met = elsewhere.map(|(_, name)| name.parse().unwrap()).collect();
+        let want = spec(SERVICES[at], *version, |spec| {
             // Only on earlier ones: rings are refused before they come here.
             if usize::from(*on) < at {
                 let service = SERVICES[usize::from(*on)].parse().unwrap();
@@ -43,7 +46,8 @@ fn arbitrary_wanted(services: &[(u8, u8, u8)]) -> Wanted {
             spec.restart.condition =
                 [RestartCondition::Any, RestartCondition::OnFailure, RestartCondition::None]
                     [usize::from(*restart)];
-        }));
+        });
+        instances.push(WantedInstance { met, ..want });
     }
     wanted(&instances.iter().collect::<Vec<_>>())
 }
