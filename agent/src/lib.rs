@@ -17,6 +17,7 @@ pub mod probe;
 pub mod reconcile;
 pub mod report;
 pub mod runtime;
+pub mod schedule;
 mod signal;
 mod start;
 

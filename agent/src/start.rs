@@ -17,6 +17,7 @@ use crate::config::{AgentArgs, Config, ConfigError, LogFormat};
 use crate::control_loop::{ControlLoop, Memory, Parts, StoreImages};
 use crate::image::{ControllerRegistry, ImageError, ImageStore, Registries};
 use crate::ledger::identity::{Identity, IdentityError};
+use crate::ledger::runs::RunsFile;
 use crate::ledger::{Ledger, LedgerError, boot};
 use crate::link::join::{JoinError, JoinSettings, join};
 use crate::link::{Link, LinkSettings};
@@ -195,6 +196,9 @@ fn assemble(
         .map_err(AgentError::Ledger)?;
     let mut loaded = ledger.load().map_err(AgentError::Ledger)?;
     loaded.problems.extend(counted.problem);
+    let runs_file = RunsFile::of(&config.data);
+    let (runs, problem) = runs_file.read();
+    loaded.problems.extend(problem);
     let store = ImageStore::open(&config.data.join("images")).map_err(AgentError::Images)?;
     let images = StoreImages::new(store, registries(config, &identity));
     let paths = RuntimePaths {
@@ -217,6 +221,7 @@ fn assemble(
         seal_key: ledger.seal_key(&identity.secret),
         ledger: (ledger, loaded),
         memory: Memory::open(&config.run, counted.count),
+        runs: (runs_file, runs),
         paths,
         facts,
         node: identity.node,

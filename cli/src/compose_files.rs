@@ -137,6 +137,10 @@ impl Files for WithStdin {
         if path == self.path { Ok(self.text.clone()) } else { self.disk.read(path) }
     }
 
+    fn read_bytes(&self, path: &Path) -> std::io::Result<Vec<u8>> {
+        self.disk.read_bytes(path)
+    }
+
     fn current_directory(&self) -> std::io::Result<PathBuf> {
         self.disk.current_directory()
     }

@@ -15,6 +15,14 @@ pub trait Files {
     /// `NotFound` when it is not there; any other error when it cannot be read or is too large.
     fn read(&self, path: &Path) -> io::Result<String>;
 
+    /// The bytes of a file of at most [`MAX_FILE_BYTES`], which need not be text.
+    ///
+    /// # Errors
+    /// As [`Files::read`].
+    fn read_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
+        self.read(path).map(String::into_bytes)
+    }
+
     /// Where relative paths begin.
     ///
     /// # Errors
@@ -28,6 +36,11 @@ pub struct RealFiles;
 
 impl Files for RealFiles {
     fn read(&self, path: &Path) -> io::Result<String> {
+        String::from_utf8(self.read_bytes(path)?)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+    }
+
+    fn read_bytes(&self, path: &Path) -> io::Result<Vec<u8>> {
         let file = std::fs::File::open(path)?;
         let mut bytes = Vec::new();
         file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
@@ -35,8 +48,7 @@ impl Files for RealFiles {
             let message = format!("larger than {MAX_FILE_BYTES} bytes");
             return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
         }
-        String::from_utf8(bytes)
-            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8 text"))
+        Ok(bytes)
     }
 
     fn current_directory(&self) -> io::Result<PathBuf> {

@@ -84,7 +84,7 @@ pub fn load(options: &LoadOptions, files: &dyn Files) -> Result<Project, Vec<Dia
 
 /// Reads files and collects what is wrong with them.
 pub(crate) struct Loader<'a> {
-    files: &'a dyn Files,
+    pub(crate) files: &'a dyn Files,
     /// Files below it are named from here.
     here: PathBuf,
     pub(crate) problems: Problems,

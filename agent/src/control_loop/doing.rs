@@ -71,11 +71,15 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Err(error @ (RuntimeError::Unsupported { .. } | RuntimeError::Io { .. })) => {
                 self.observed.apply(action, self.clock.now_ms());
                 self.create_failed(id, &crate::start::chain(&error));
+                self.runs.begun(&id.instance);
                 true
             }
             result => {
                 let passed_on = self.passed_on(action, result);
                 self.observed.ends_by(id, request.stop_signal());
+                if passed_on {
+                    self.runs.begun(&id.instance);
+                }
                 passed_on
             }
         }

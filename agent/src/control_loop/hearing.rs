@@ -236,6 +236,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
             Ok(Job::Checked { of, outcome }) => self.checked(&of, outcome),
             Ok(Job::CallEnded(session)) => self.calls.ended(&session),
+            Ok(Job::RunsKept { number, result }) => self.runs_kept(number, result),
             Ok(Job::Tidied) => {}
             Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),
             Err(error) => tracing::error!("a task of the agent failed: {error}"),

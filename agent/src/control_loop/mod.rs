@@ -12,6 +12,7 @@
 //! | job ended | [`JoinSet::join_next`] says so |
 //! | answer of a call | a channel |
 //! | time | computed anew in every turn |
+//! | time on the wall | a timer stays ready until it is read |
 
 mod checks;
 mod clock;
@@ -21,6 +22,7 @@ mod hearing;
 mod images;
 mod memory;
 mod news;
+mod schedules;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -36,12 +38,14 @@ use tokio::task::JoinSet;
 use crate::calls::{ANSWER_QUEUE, Answer, Calls};
 use crate::image::PreparedImage;
 use crate::ledger::intake::Intake;
+use crate::ledger::runs::RunsFile;
 use crate::ledger::{Accepted, Ledger, LedgerError, Loaded};
 use crate::link::{Link, LinkTask};
 use crate::reconcile::{ImageKey, Observed, Wanted, WantedInstance, reconcile};
 use crate::report::Reporter;
 use crate::report::events::EventQueue;
 use crate::runtime::{Runtime, RuntimePaths};
+use crate::schedule::{Record, Runs};
 
 pub use clock::Clock;
 pub use images::{Images, StoreImages};
@@ -70,6 +74,8 @@ pub struct Parts<R, I> {
     pub ledger: (Ledger, Loaded),
     /// What an earlier run of the agent in this boot left.
     pub memory: Memory,
+    /// Which runs of schedules have begun, on disk and as it was read.
+    pub runs: (RunsFile, Record),
     /// Where the runtime keeps its files.
     pub paths: RuntimePaths,
     /// What the node is.
@@ -108,6 +114,11 @@ enum Job {
         outcome: crate::health::Outcome,
     },
     CallEnded(SessionId),
+    /// A record of runs is on disk, or cannot be.
+    RunsKept {
+        number: u64,
+        result: Result<(), LedgerError>,
+    },
     /// Leftovers or unneeded images are gone.
     Tidied,
     LinkEnded,
@@ -135,6 +146,9 @@ pub struct ControlLoop<R, I> {
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     jobs: JoinSet<Job>,
     memory: Memory,
+    runs: Runs,
+    runs_file: RunsFile,
+    wall_timer: schedules::WallTimer,
     paths: RuntimePaths,
     facts: NodeFacts,
     seal_key: SealKey,
@@ -187,6 +201,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             answers: mpsc::channel(ANSWER_QUEUE),
             jobs,
             memory,
+            runs: Runs::new(parts.runs.1),
+            runs_file: parts.runs.0,
+            wall_timer: schedules::WallTimer::default(),
             paths: parts.paths,
             facts: parts.facts,
             seal_key: parts.seal_key,
@@ -220,6 +237,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 Some(job) = self.jobs.join_next() => self.job_ended(job),
                 Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
                 () = sleep => {}
+                () = self.wall_timer.gone_off() => {}
             }
         }
         self.farewell().await;
@@ -231,6 +249,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     fn turn(&mut self) -> Option<u64> {
         let commands_due_ms = self.time_commands();
         self.observed.forget(&self.wanted);
+        self.look_at_schedules();
         let observed = &self.observed;
         self.prepared.retain(|key, _| observed.knows_image(key));
         let mut decision = reconcile(&self.wanted, &self.observed, self.clock.now_ms());

@@ -20,6 +20,7 @@ mod durable;
 pub mod identity;
 pub mod intake;
 mod seal_key;
+pub mod runs;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -19,6 +19,7 @@
 //!   policy says what follows.
 //! - `depends_on` orders first starts only, as Compose has it; of a service that has no instance on
 //!   this node the controller says when its condition holds.
+//! - Runs of a schedule begin when their gate opens ([`crate::schedule`]); in between the slot rests.
 //! - A slot that has done its work for good is never started again.
 //! - The image of what comes next is had ready once nothing else needs one.
 //! - What nobody wants is stopped, dependants before what they depend on, and then removed.
@@ -30,6 +31,7 @@ mod container;
 mod dependencies;
 mod images;
 mod observed;
+mod schedule;
 mod slot;
 mod status;
 mod tries;

@@ -20,6 +20,7 @@ use crate::health::rules::{need_image, rules};
 use crate::health::{Checks, Kind, Outcome};
 use crate::image::ImageCheck;
 use crate::runtime::{ContainerId, ContainerState, ContainerStatus};
+use crate::schedule::Gate;
 
 /// Attempt numbers remembered for slots that are gone; past it the oldest knowledge is folded into
 /// one floor under all numbers.
@@ -75,6 +76,8 @@ pub struct Observed {
     pub(super) slots: BTreeMap<InstanceId, Slot>,
     pub(super) images: BTreeMap<ImageKey, ImageState>,
     attempts: Attempts,
+    /// Of the instances that have a schedule: whether a run may begin.
+    gates: BTreeMap<InstanceId, Gate>,
 }
 
 impl Observed {
@@ -104,6 +107,22 @@ impl Observed {
         Some(ContainerId { instance: instance.clone(), attempt: newest.attempt })
     }
 
+    /// Whether a run of an instance with a schedule may begin.
+    pub(super) fn gate(&self, instance: &InstanceId) -> Option<&Gate> {
+        self.gates.get(instance)
+    }
+
+    /// The gates as they are now.
+    pub fn set_gates(&mut self, gates: BTreeMap<InstanceId, Gate>) {
+        self.gates = gates;
+    }
+
+    /// Whether a container of an instance is being made, runs or is being stopped.
+    #[must_use]
+    pub fn goes_on(&self, instance: &InstanceId) -> bool {
+        self.slots.get(instance).is_some_and(|slot| slot.containers.iter().any(Container::is_live))
+    }
+
     /// Whether there is no container at all, not even an ended one.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -129,6 +148,9 @@ impl Observed {
             Action::PrepareImage(image) => self.image_asked(image),
             Action::Start { id, spec_hash, spec, first } => {
                 self.attempts.used(id);
+                if let Some(gate) = self.gates.get_mut(&id.instance) {
+                    *gate = Gate::Closed { why: "a run has begun".to_owned() };
+                }
                 let checks = match self.images.get(&ImageKey::from(&spec.image)) {
                     Some(ImageState::Ready { check }) => {
                         checks_of(id, spec, Some(check.as_deref()))

@@ -10,7 +10,7 @@ use limpet_protocol::spec::PullPolicy;
 use super::observed::Slot;
 use super::{
     Action, Container, ImageState, Life, Observed, Plan, PutOff, Wanted, WantedInstance, backoff,
-    dependencies, status,
+    dependencies, schedule, status,
 };
 use crate::runtime::ContainerId;
 
@@ -104,11 +104,24 @@ fn beside<'a>(slot: &'a Slot, want: &WantedInstance) -> Option<&'a Container> {
 pub(super) fn wanted(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance) {
     let empty = Slot::default();
     let slot = scene.slot().unwrap_or(&empty);
+    if want.spec.schedule.is_some() {
+        return schedule::wanted(plan, scene, (slot, want));
+    }
     if want.done {
         return done(plan, scene, (slot, want));
     }
     remove_predecessors(plan, scene.instance, (slot, want));
-    match step(slot, want, plan.now_ms) {
+    follow(plan, scene, (slot, want), step(slot, want, plan.now_ms));
+}
+
+/// Plans what comes next.
+pub(super) fn follow(
+    plan: &mut Plan,
+    scene: Scene<'_>,
+    (slot, want): (&Slot, &WantedInstance),
+    step: Step<'_>,
+) {
+    match step {
         Step::Keep(container) => keep(plan, scene, want, container),
         Step::AwaitEnd(old) => {
             let ends = match &old.unhealthy {
@@ -134,7 +147,12 @@ pub(super) fn wanted(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance) {
     }
 }
 
-fn start(plan: &mut Plan, scene: Scene<'_>, (slot, want): (&Slot, &WantedInstance), first: bool) {
+pub(super) fn start(
+    plan: &mut Plan,
+    scene: Scene<'_>,
+    (slot, want): (&Slot, &WantedInstance),
+    first: bool,
+) {
     let beside = beside(slot, want);
     if let Some((phase, reason)) = blocked(plan, scene, want, first) {
         return status::next(plan, scene, want, (phase, and_runs_on(reason, beside)));
@@ -173,7 +191,7 @@ fn put_off(
 
 /// Only the newest ended container stays, and it only until its successor runs, or, if its spec is not
 /// wanted any more, until any does that is.
-fn remove_predecessors(
+pub(super) fn remove_predecessors(
     plan: &mut Plan,
     instance: &InstanceId,
     (slot, want): (&Slot, &WantedInstance),
@@ -190,7 +208,12 @@ fn remove_predecessors(
     }
 }
 
-fn keep(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, container: &Container) {
+pub(super) fn keep(
+    plan: &mut Plan,
+    scene: Scene<'_>,
+    want: &WantedInstance,
+    container: &Container,
+) {
     let empty = Slot::default();
     let slot = scene.slot().unwrap_or(&empty);
     // The one before runs on until this one does well. One that came later has no claim, unless it
@@ -225,7 +248,7 @@ fn keep(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, container: &Co
     plan.statuses.push(status);
 }
 
-fn replace(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, old: &Container) {
+pub(super) fn replace(plan: &mut Plan, scene: Scene<'_>, want: &WantedInstance, old: &Container) {
     let fares = match blocked(plan, scene, want, true) {
         Some((phase, reason)) => (phase, and_runs_on(reason, Some(old))),
         None => {
@@ -259,7 +282,7 @@ fn blocked(
 }
 
 /// Whether the image is not there yet, and why not if that is known.
-fn image_blocks(
+pub(super) fn image_blocks(
     plan: &mut Plan,
     observed: &Observed,
     want: &WantedInstance,

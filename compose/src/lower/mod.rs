@@ -15,6 +15,7 @@ mod process;
 mod reader;
 mod resources;
 mod restart;
+mod schedule;
 mod security;
 
 use std::collections::BTreeMap;
@@ -31,6 +32,8 @@ use crate::diagnostic::Problems;
 use crate::node::{Node, Value};
 use crate::project::services;
 use reader::Reader;
+
+pub(crate) use schedule::schedules;
 
 /// Makes the application; it counts only if no error was found.
 pub(crate) fn application(tree: &Node, name: &str, problems: &mut Problems) -> Application {

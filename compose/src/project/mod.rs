@@ -94,7 +94,8 @@ pub(crate) fn finish(
     }
     let mut refusals = Problems::default();
     report::keys(&tree, &mut refusals);
-    let application = lower::application(&tree, &surroundings.name, &mut refusals);
+    let mut application = lower::application(&tree, &surroundings.name, &mut refusals);
+    lower::schedules(&tree, loader.files, &mut application, &mut refusals);
     let Problems { mut errors, warnings } = refusals;
     warnings.into_iter().for_each(|warning| problems.push(warning));
     in_order(&mut errors);

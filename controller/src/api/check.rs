@@ -4,8 +4,11 @@
 use limpet_oci::Reference;
 use limpet_protocol::application::{Application, Mode, Service};
 use limpet_protocol::codec;
+use limpet_protocol::cron::Cron;
 use limpet_protocol::id::ServiceName;
 use limpet_protocol::limits::{MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES};
+use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition};
+use limpet_protocol::zone::Zone;
 
 /// Constraints of one service: each is checked against each node.
 const MAX_CONSTRAINTS: usize = 64;
@@ -70,7 +73,24 @@ fn check_service(
             return Err(("spec.depends_on", what));
         }
     }
+    check_schedule(service)?;
     check_placement(service)
+}
+
+fn check_schedule(service: &Service) -> Result<(), Wrong> {
+    let spec = &service.spec;
+    let Some(schedule) = &spec.schedule else { return Ok(()) };
+    Cron::parse(&schedule.cron).map_err(|error| ("spec.schedule.cron", error.to_string()))?;
+    Zone::parse(&schedule.zone).map_err(|error| ("spec.schedule.zone", error.to_string()))?;
+    if (schedule.missed, schedule.overlap) == (MissedRuns::All, Overlap::Replace) {
+        let what = "all with overlap: replace: runs that are made up for would stop each other";
+        return Err(("spec.schedule.missed", what.to_owned()));
+    }
+    if !service.mode.is_job() && spec.restart.condition == RestartCondition::Any {
+        let what = "any: runs of a schedule end by themselves; write none or on_failure";
+        return Err(("spec.restart.condition", what.to_owned()));
+    }
+    Ok(())
 }
 
 fn check_placement(service: &Service) -> Result<(), Wrong> {

@@ -509,6 +509,10 @@ impl Node {
             fake.calls = calls;
         }
         let settings = LinkSettings { broker, node: node(), secret: "secret".to_owned(), boot };
+        let runs_file = crate::ledger::runs::RunsFile::of(&data);
+        let (record, problem) = runs_file.read();
+        assert_eq!(problem, None);
+        let runs = (runs_file, record);
         let control_loop = ControlLoop::new(Parts {
             runtime: runtime.clone(),
             images: FakeImages { hangs: self.images_hang },
@@ -516,6 +520,7 @@ impl Node {
             seal_key: ledger.seal_key("secret"),
             ledger: (ledger, loaded),
             memory: Memory::open(&run, boot),
+            runs,
             paths: RuntimePaths { run, data, cgroup_parent: "/limpet-test".to_owned() },
             facts: crate::load::facts(&Default::default()),
             node: node(),
