@@ -22,6 +22,7 @@ use crate::ledger::{Ledger, LedgerError, boot};
 use crate::link::join::{JoinError, JoinSettings, join};
 use crate::link::{Link, LinkSettings};
 use crate::load;
+use crate::load::devices::Devices;
 use crate::runtime::keeper_client::KeeperRuntime;
 use crate::runtime::{Runtime as _, RuntimeEvent, RuntimePaths};
 
@@ -224,6 +225,7 @@ fn assemble(
         runs: (runs_file, runs),
         paths,
         facts,
+        devices: Devices::watch(Path::new(load::DEV)),
         node: identity.node,
         boot: counted.count,
         stop_on_exit: config.stop_on_exit,

@@ -13,6 +13,7 @@
 //! | answer of a call | a channel |
 //! | time | computed anew in every turn |
 //! | time on the wall | a timer stays ready until it is read |
+//! | devices | the kernel keeps what was not read |
 
 mod checks;
 mod clock;
@@ -41,6 +42,7 @@ use crate::ledger::intake::Intake;
 use crate::ledger::runs::RunsFile;
 use crate::ledger::{Accepted, Ledger, LedgerError, Loaded};
 use crate::link::{Link, LinkTask};
+use crate::load::devices::Devices;
 use crate::reconcile::{ImageKey, Observed, Wanted, WantedInstance, reconcile};
 use crate::report::Reporter;
 use crate::report::events::EventQueue;
@@ -80,6 +82,8 @@ pub struct Parts<R, I> {
     pub paths: RuntimePaths,
     /// What the node is.
     pub facts: NodeFacts,
+    /// The devices that it has.
+    pub devices: Devices,
     /// Where its secrets are sealed to.
     pub seal_key: SealKey,
     /// Which node it is.
@@ -151,6 +155,9 @@ pub struct ControlLoop<R, I> {
     wall_timer: schedules::WallTimer,
     paths: RuntimePaths,
     facts: NodeFacts,
+    devices: Devices,
+    /// When the devices are looked at, because they changed.
+    devices_due_ms: Option<u64>,
     seal_key: SealKey,
     node: limpet_protocol::id::NodeId,
     boot: u64,
@@ -206,6 +213,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             wall_timer: schedules::WallTimer::default(),
             paths: parts.paths,
             facts: parts.facts,
+            devices: parts.devices,
+            devices_due_ms: None,
             seal_key: parts.seal_key,
             node: parts.node,
             boot: parts.boot,
@@ -238,6 +247,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
                 () = sleep => {}
                 () = self.wall_timer.gone_off() => {}
+                () = self.devices.changed() => self.devices_changed(),
             }
         }
         self.farewell().await;
@@ -276,8 +286,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.tell_put_off(&decision.put_off);
         let observed = &self.observed;
         self.calls.follow(|instance| observed.newest(instance));
-        for due in [commands_due_ms, self.tell(), self.ask(), self.store_again(), self.ending_at_ms]
-        {
+        let devices_due_ms = self.look_at_devices();
+        let rest = [self.tell(), self.ask(), self.store_again(), self.ending_at_ms];
+        for due in [commands_due_ms, devices_due_ms].into_iter().chain(rest) {
             wake = [wake, due].into_iter().flatten().min();
         }
         self.memory.keep(self.observed.attempts(), self.events.last());

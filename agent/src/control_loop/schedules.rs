@@ -11,6 +11,7 @@ use tokio::io::unix::AsyncFd;
 use super::{ControlLoop, Images, Job};
 use crate::ledger::LedgerError;
 use crate::runtime::Runtime;
+use crate::runtime::keeper_client::watched;
 
 /// How often schedules are looked at whatever the timer says: a clock that was set between the look and
 /// the timer is found then. Only while there are schedules.
@@ -26,13 +27,13 @@ pub(super) struct WallTimer {
 
 impl WallTimer {
     /// Waits until a time; none is for ever.
-    fn set(&mut self, at_s: Option<i64>) -> std::io::Result<()> {
+    pub(super) fn set(&mut self, at_s: Option<i64>) -> std::io::Result<()> {
         if self.armed_s == at_s {
             return Ok(());
         }
         if self.file.is_none() {
             let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
-            self.file = Some(AsyncFd::register(timerfd_create(TimerfdClockId::Realtime, flags)?)?);
+            self.file = Some(watched(timerfd_create(TimerfdClockId::Realtime, flags)?)?);
         }
         let Some(file) = &self.file else { return Ok(()) };
         // Zero would take the timer back.

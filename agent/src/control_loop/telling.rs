@@ -14,6 +14,7 @@ use crate::calls::Answer;
 use crate::ledger::Loaded;
 use crate::ledger::content::ContentRef;
 use crate::ledger::intake::Part;
+use crate::load::devices::SETTLES_MS;
 use crate::reconcile::PutOff;
 use crate::report::events::EventQueue;
 use crate::runtime::{ContainerId, Runtime};
@@ -66,6 +67,26 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 
     pub(super) fn event_about(&mut self, id: &ContainerId, kind: EventKind, what: &str) {
         self.event(kind, Some(id.instance.clone()), format!("attempt {} {what}", id.attempt));
+    }
+
+    /// Devices came or went: they are looked at when it is quiet again.
+    pub(super) fn devices_changed(&mut self) {
+        self.devices_due_ms = Some(self.clock.now_ms().saturating_add(SETTLES_MS));
+    }
+
+    /// Tells of other devices. Returns when to look at them.
+    pub(super) fn look_at_devices(&mut self) -> Option<u64> {
+        let due_ms = self.devices_due_ms?;
+        if self.clock.now_ms() < due_ms {
+            return Some(due_ms);
+        }
+        self.devices_due_ms = None;
+        let found = Some(self.devices.found());
+        if self.facts.devices != found {
+            self.facts.devices = found;
+            self.link_state.presence_due = true;
+        }
+        None
     }
 
     /// Tells of starts that have to wait, each pause once.

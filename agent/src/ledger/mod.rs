@@ -12,15 +12,16 @@
 //!
 //! A new assignment is written in an order that a power cut cannot hurt: its specs and contents, the
 //! folder, the assignment, the folder again, and only then what no kept assignment needs any more is deleted.
-//! Nothing else is ever written while the assignment stays the same.
+//! Nothing else is ever written while the assignment stays the same, but one record a run of a
+//! schedule ([`runs`]).
 
 pub mod boot;
 pub mod content;
 mod durable;
 pub mod identity;
 pub mod intake;
-mod seal_key;
 pub mod runs;
+mod seal_key;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -3,9 +3,15 @@
 //! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message. What
 //! a node lacks the keeper knows best: its own words replace these conditions as soon as it is there.
 
+pub mod devices;
+
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use limpet_protocol::message::NodeFacts;
+
+/// Where the kernel keeps device nodes.
+pub const DEV: &str = "/dev";
 
 /// What this node is.
 #[must_use]
@@ -21,7 +27,7 @@ pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
         memory_bytes: memory_bytes(&read("/proc/meminfo")),
         labels: labels.clone(),
         conditions: crate::keeper::facts::NodeFacts::found_here().conditions(),
-        devices: None,
+        devices: Some(devices::found_in(Path::new(DEV))),
     }
 }
 

@@ -354,7 +354,7 @@ impl Runtime for KeeperRuntime {
 }
 
 #[expect(unsafe_code, reason = "tokio cannot know that an owned descriptor stays the same")]
-fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+pub(crate) fn watched(socket: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // SAFETY: the descriptor is owned by the value that watches it and is closed only with it.
     unsafe { AsyncFd::register(socket) }.map_err(Into::into)
 }

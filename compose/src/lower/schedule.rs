@@ -242,7 +242,9 @@ mod tests {
                 "/usr/share/zoneinfo/tzdata.zi",
                 "# version 2024a\nR A 1\nZ Europe/Berlin 0:53\nL Europe/Berlin Europe/Oslo\n",
             );
-        let lines = |errors: Vec<crate::Diagnostic>| errors.iter().map(|e| e.one_line()).collect();
+        let lines = |errors: Vec<crate::Diagnostic>| {
+            errors.iter().map(|e| e.one_line()).collect::<Vec<String>>()
+        };
         let project = load(&LoadOptions::default(), &files).map_err(lines)?;
         let application = project.to_application().map_err(lines)?;
         application.services.into_values().next().ok_or_else(Vec::new)

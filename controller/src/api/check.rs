@@ -86,6 +86,12 @@ fn check_schedule(service: &Service) -> Result<(), Wrong> {
         let what = "all with overlap: replace: runs that are made up for would stop each other";
         return Err(("spec.schedule.missed", what.to_owned()));
     }
+    if let Mode::ReplicatedJob { completions, parallelism } = service.mode
+        && parallelism < completions
+    {
+        let what = "smaller than completions: every slot has runs of its own by a schedule";
+        return Err(("mode.replicated-job.parallelism", what.to_owned()));
+    }
     if !service.mode.is_job() && spec.restart.condition == RestartCondition::Any {
         let what = "any: runs of a schedule end by themselves; write none or on_failure";
         return Err(("spec.restart.condition", what.to_owned()));

@@ -233,8 +233,11 @@ fn placed_row(
 }
 
 fn counts(service: &Service, status: &InstanceStatus) -> Counts {
-    let again = service.spec.restart.condition == RestartCondition::Any;
+    let scheduled = service.spec.schedule.is_some();
+    let again = service.spec.restart.condition == RestartCondition::Any && !scheduled;
     match status.phase {
+        // Between two runs, or before the first.
+        Phase::Waiting if scheduled => Counts::Completed,
         Phase::Running if is_ready(status) => Counts::Ready,
         Phase::Running => Counts::Running,
         Phase::Completed if !again => Counts::Completed,

@@ -2,6 +2,7 @@
 //! fake runtime.
 
 mod health;
+mod schedules;
 mod stage;
 
 use limpet_protocol::call::{CallIn, CallOut};

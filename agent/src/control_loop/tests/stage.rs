@@ -12,7 +12,7 @@ use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::codec;
 use limpet_protocol::event::{Event as NodeEvent, EventBatch, EventKind};
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
-use limpet_protocol::message::{Ask, JoinReply, NodePresence, Signed};
+use limpet_protocol::message::{Ask, JoinReply, NodeFacts, NodePresence, Signed};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, Report};
 use limpet_protocol::spec::{ImageSource, Spec};
@@ -29,6 +29,7 @@ use crate::control_loop::{ControlLoop, Images, Memory, Parts};
 use crate::image::PreparedImage;
 use crate::ledger::{Ledger, boot, spec_hash};
 use crate::link::{Link, LinkSettings};
+use crate::load::devices::Devices;
 use crate::runtime::fake::{FakeCall, FakeExec, FakeRuntime};
 use crate::runtime::{
     ContainerId, ContainerRequest, ExecId, ExecOutcome, ExecRequest, Runtime, RuntimeError,
@@ -475,7 +476,18 @@ impl Node {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("run")).unwrap();
+        std::fs::create_dir(folder.path().join("dev")).unwrap();
         Self { folder, runtime: Arc::default(), stop_on_exit: false, images_hang: false }
+    }
+
+    /// Its devices.
+    pub(super) fn dev(&self) -> std::path::PathBuf {
+        self.folder.path().join("dev")
+    }
+
+    /// The folder that outlives a reboot.
+    pub(super) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
     }
 
     /// Power off and on: no container and no memory-backed file is left.
@@ -522,7 +534,11 @@ impl Node {
             memory: Memory::open(&run, boot),
             runs,
             paths: RuntimePaths { run, data, cgroup_parent: "/limpet-test".to_owned() },
-            facts: crate::load::facts(&Default::default()),
+            facts: NodeFacts {
+                devices: Some(crate::load::devices::found_in(&self.dev())),
+                ..crate::load::facts(&Default::default())
+            },
+            devices: Devices::watch(&self.dev()),
             node: node(),
             boot,
             stop_on_exit: self.stop_on_exit,

@@ -3,6 +3,7 @@
 
 mod health;
 mod property;
+mod schedule;
 mod updates;
 
 use super::*;
