@@ -132,7 +132,7 @@ fn is_of_the_machine(name: &str) -> bool {
             Some([b'a'..=b'e' | b'p'..=b'z', b'0'..=b'9' | b'a'..=b'f'])
         )
     };
-    !NO_DEVICES.contains(&name) && !NUMBERED.iter().any(|begin| numbered(&begin)) && !pty(name)
+    !NO_DEVICES.contains(&name) && !NUMBERED.iter().any(numbered) && !pty(name)
 }
 
 /// A watch over the devices of a machine.

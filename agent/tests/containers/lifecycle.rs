@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use limpet_agent::control_loop::{ControlLoop, Images, Memory, Parts};
 use limpet_agent::image::PreparedImage;
+use limpet_agent::ledger::runs::RunsFile;
 use limpet_agent::ledger::{Accepted, KeptSpec, Ledger, spec_hash};
 use limpet_agent::link::{Link, LinkSettings};
+use limpet_agent::load::devices::Devices;
 use limpet_agent::runtime::keeper_client::KeeperRuntime;
 use limpet_agent::runtime::{
     ContainerId, ContainerRequest, ExecId, ExecRequest, Runtime, RuntimeError, RuntimeEvent,
@@ -157,6 +159,8 @@ impl Life {
             link: Link::new(settings),
             ledger: (ledger, loaded),
             memory: Memory::open(&paths.run, 1),
+            runs: (RunsFile::of(&paths.data), RunsFile::of(&paths.data).read().0),
+            devices: Devices::watch(std::path::Path::new(limpet_agent::load::DEV)),
             paths,
             facts: limpet_agent::load::facts(&Default::default()),
             node: "n1".parse().unwrap(),
@@ -406,4 +410,28 @@ async fn start_first_keeps_the_old_one_until_the_new_one_is_ready() {
         ["start test.web.1.3", "test.web.1.3 runs", "stop test.web.1.2", "test.web.1.2 ended"]
     );
     life.end().await;
+}
+
+/// The last run is long ago, so that one is due as soon as the agent is there.
+#[tokio::test(flavor = "current_thread")]
+async fn a_missed_run_of_a_schedule_is_made_up_for_by_a_real_container_once() {
+    let mut life = Life::new().await;
+    let out = life.shared().join("runs");
+    let mut spec = life.spec("backup", "echo run >> /shared/runs");
+    spec.restart.condition = RestartCondition::OnFailure;
+    spec.schedule = Some(Schedule {
+        cron: "@monthly".to_owned(),
+        zone: String::new(),
+        missed: MissedRuns::Once,
+        deadline_ms: None,
+        overlap: Overlap::Forbid,
+    });
+    life.want(&[spec], UpdateOrder::StopFirst);
+    let record = r#"{"runs":{"test.backup.1":{"schedule":"@monthly|","last_s":1735689601}}}"#;
+    std::fs::write(life.node.paths.data.join("runs.json"), record).unwrap();
+    life.while_agent_runs(life.until("test.backup.1.1 ended")).await;
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "run\n");
+    // The agent starts again: the run is over and not due again.
+    life.while_agent_runs(tokio::time::sleep(Duration::from_secs(1))).await;
+    assert_eq!(std::fs::read_to_string(&out).unwrap(), "run\n", "it is not repeated");
 }
