@@ -5,6 +5,8 @@
 
 /// What ends a process that was not told anything else.
 pub(crate) const SIGTERM: i32 = libc::SIGTERM;
+/// What a process is told whose terminal is gone.
+pub(crate) const SIGHUP: i32 = libc::SIGHUP;
 /// What no process can ignore.
 pub(crate) const SIGKILL: i32 = libc::SIGKILL;
 

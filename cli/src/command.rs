@@ -5,8 +5,8 @@ use clap::{Args, Parser, Subcommand};
 use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
-    agent, apply, apps, completion, config, controller, events, explain, image, inspect, logs,
-    node, plan, ps, restart, rm, scale, services, start, stop, token, up, version, wait,
+    agent, apply, apps, completion, config, controller, cp, events, exec, explain, image, inspect,
+    logs, node, plan, ps, restart, rm, scale, services, start, stop, token, top, up, version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -56,6 +56,12 @@ pub(crate) enum Verb {
     Ps(Asks<ps::PsArgs>),
     /// Show what containers have written
     Logs(Asks<logs::LogsArgs>),
+    /// Run a command in a container
+    Exec(Asks<exec::ExecArgs>),
+    /// Copy files from and to a container
+    Cp(Asks<cp::CpArgs>),
+    /// Show what instances use: processor, memory, processes
+    Top(Asks<top::TopArgs>),
     /// List services, and why one is not as wanted
     Services(Asks<services::ServicesArgs>),
     /// List applications

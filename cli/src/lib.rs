@@ -16,10 +16,13 @@ pub mod compose_files;
 pub mod connection;
 pub mod duration;
 pub mod exit;
+pub mod instant;
 pub mod layout_folder;
 pub mod output;
 pub mod progress;
 pub mod targets;
+pub mod terminal;
+pub mod tree;
 pub mod verbs;
 
 use client::Client;
@@ -47,6 +50,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Verb::Up(args) => verbs::up::run(&args),
         Verb::Controller(args) => verbs::controller::run(args),
         Verb::Agent(args) => verbs::agent::run(&args),
+        Verb::Exec(asks) => tell_exec(exec(&asks)),
         verb => tell(run(verb)),
     }
 }
@@ -66,6 +70,20 @@ fn tell(result: anyhow::Result<()>) -> ExitCode {
     Code::of(&error).into()
 }
 
+/// The same for a command in a container: every code but one is the command's own.
+fn tell_exec(result: anyhow::Result<u8>) -> ExitCode {
+    let code = result.unwrap_or_else(|error| {
+        complain(&format!("{error:#}"));
+        verbs::exec::OWN_FAILURE
+    });
+    ExitCode::from(code)
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn exec(asks: &command::Asks<verbs::exec::ExecArgs>) -> anyhow::Result<u8> {
+    verbs::exec::run(&asks.verb, &client(&asks.connection)?).await
+}
+
 /// Writes one message to standard error, under the command's name.
 pub(crate) fn complain(message: &str) {
     // Without a standard error there is nobody to tell.
@@ -75,7 +93,9 @@ pub(crate) fn complain(message: &str) {
 #[tokio::main(flavor = "current_thread")]
 async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
-        Verb::Up(_) | Verb::Controller(_) | Verb::Agent(_) => Ok(()),
+        Verb::Up(_) | Verb::Controller(_) | Verb::Agent(_) | Verb::Exec(_) => Ok(()),
+        Verb::Cp(asks) => verbs::cp::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Top(asks) => verbs::top::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Config(args) => verbs::config::run(&args),
         Verb::Completion(args) => verbs::completion::run(&args),
         Verb::Apply(asks) => verbs::apply::run(&asks.verb, &client(&asks.connection)?).await,

@@ -22,6 +22,11 @@ pub const MAX_CONTENT_BYTES_PER_NODE: usize = 16 * 1024 * 1024;
 pub const MAX_CALL_CHUNK_BYTES: usize = 16 * 1024;
 /// How many chunks a caller may have outstanding (its credit window).
 pub const CALL_WINDOW: u16 = 16;
+/// How many pieces of input an agent gives credit for: what a command does not read costs the node
+/// no more than this.
+pub const INPUT_WINDOW: u16 = 4;
+/// Bytes of a command with its arguments and environment.
+pub const MAX_EXEC_BYTES: usize = 64 * 1024;
 
 /// Labels that a node has, and likewise that people give it: they travel in every presence message.
 pub const MAX_LABELS_PER_NODE: usize = 64;

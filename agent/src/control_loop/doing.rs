@@ -130,9 +130,12 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 }
             }
             RuntimeEvent::Removed { id } => self.observed.removed(&id),
-            // Nothing asks for execs yet.
             RuntimeEvent::ExecStarted { exec, .. } => self.command_began(exec),
-            RuntimeEvent::ExecEnded { exec, outcome } => self.command_ended(exec, outcome),
+            RuntimeEvent::ExecEnded { exec, outcome } => {
+                if !self.calls.exec_ended(exec, &outcome) {
+                    self.command_ended(exec, outcome);
+                }
+            }
             RuntimeEvent::KeeperLost { reason } => {
                 // One event for one loss, however often it is found lost.
                 if std::mem::replace(&mut self.runtime_ready, false) {

@@ -1,21 +1,19 @@
 //! Hearing: what comes from the link, and the ends of jobs.
 
 use bytes::Bytes;
-use limpet_protocol::call::CallIn;
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, EventKind};
-use limpet_protocol::id::SessionId;
 use limpet_protocol::message::ControllerPresence;
 use limpet_protocol::topic::{Topic, agent_filters};
 use tokio::task::JoinError;
 
 use super::{ControlLoop, Images, Job, wanted_of};
-use crate::calls::{Answer, Heard};
 use crate::ledger::content::ContentRef;
 use crate::ledger::intake::{Effect, Part};
 use crate::ledger::{Accepted, LedgerError};
 use crate::link::LinkEvent;
 use crate::runtime::Runtime;
+use crate::signal::SIGKILL;
 
 /// How long after connecting the agent asks for an assignment that did not come by itself, and for
 /// parts that it still misses; doubled with every time it asks.
@@ -70,6 +68,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 }
                 self.link_state = LinkState { told_lost: true, ..LinkState::default() };
                 self.calls.end_all();
+                self.end_abandoned();
             }
             LinkEvent::Message { topic, payload } => self.message(topic, &payload),
             LinkEvent::Refused { filters } => {
@@ -203,29 +202,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.take_in(effects);
     }
 
-    fn call(&mut self, session: &SessionId, payload: &Bytes) {
-        let message = match codec::decode::<CallIn>(payload) {
-            Ok(message) => message,
-            Err(error) => {
-                tracing::warn!("a call cannot be read: {error}");
-                return;
-            }
-        };
-        let observed = &self.observed;
-        match self.calls.hear(session, message, |instance| observed.newest(instance)) {
-            Heard::Done => {}
-            Heard::Answer(message) => self.answer(Answer { session: session.clone(), message }),
-            Heard::Run(call) => {
-                let (paths, answers) = (self.paths.clone(), self.answers.0.clone());
-                self.jobs.spawn(async move {
-                    let session = call.session().clone();
-                    call.run(paths, answers).await;
-                    Job::CallEnded(session)
-                });
-            }
-        }
-    }
-
     /// A job ended.
     pub(super) fn job_ended(&mut self, job: Result<Job, JoinError>) {
         match job {
@@ -235,7 +211,11 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
             Ok(Job::Checked { of, outcome }) => self.checked(&of, outcome),
-            Ok(Job::CallEnded(session)) => self.calls.ended(&session),
+            Ok(Job::CallEnded(session)) => {
+                self.calls.ended(&session);
+                self.end_abandoned();
+            }
+            Ok(Job::HungUp(exec)) => self.kill_exec(exec, SIGKILL),
             Ok(Job::RunsKept { number, result }) => self.runs_kept(number, result),
             Ok(Job::Tidied) => {}
             Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),

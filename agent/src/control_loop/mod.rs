@@ -15,6 +15,7 @@
 //! | time on the wall | a timer stays ready until it is read |
 //! | devices | the kernel keeps what was not read |
 
+mod calling;
 mod checks;
 mod clock;
 mod commands;
@@ -46,7 +47,7 @@ use crate::load::devices::Devices;
 use crate::reconcile::{ImageKey, Observed, Wanted, WantedInstance, reconcile};
 use crate::report::Reporter;
 use crate::report::events::EventQueue;
-use crate::runtime::{Runtime, RuntimePaths};
+use crate::runtime::{ExecId, Runtime, RuntimePaths};
 use crate::schedule::{Record, Runs};
 
 pub use clock::Clock;
@@ -118,6 +119,8 @@ enum Job {
         outcome: crate::health::Outcome,
     },
     CallEnded(SessionId),
+    /// A caller's command had its time to end by itself.
+    HungUp(ExecId),
     /// A record of runs is on disk, or cannot be.
     RunsKept {
         number: u64,

@@ -30,14 +30,14 @@ struct Hierarchy {
 
 /// The cgroup file systems of the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Hierarchies {
+pub(crate) struct Hierarchies {
     v1: Vec<Hierarchy>,
     v2: Option<PathBuf>,
 }
 
 impl Hierarchies {
     /// Finds them among this process's mounts.
-    pub(super) fn find() -> io::Result<Self> {
+    pub(crate) fn find() -> io::Result<Self> {
         Ok(Self::parse(&fs::read_to_string("/proc/self/mountinfo")?))
     }
 
@@ -70,6 +70,17 @@ impl Hierarchies {
     fn v1_folder(&self, controller: &str, path: &str) -> Option<PathBuf> {
         let has = |hierarchy: &&Hierarchy| hierarchy.controllers.iter().any(|c| c == controller);
         self.v1.iter().find(has).map(|hierarchy| join(&hierarchy.mount, path))
+    }
+
+    /// The text of a file of cgroup `path`: `v1` names it in the controller's hierarchy, `v2` in the
+    /// one for all. Empty if it is not there.
+    pub(crate) fn read(&self, controller: &str, path: &str, (v1, v2): (&str, &str)) -> String {
+        let file = match (self.v1_folder(controller, path), &self.v2) {
+            (Some(folder), _) => folder.join(v1),
+            (None, Some(mount)) => join(mount, path).join(v2),
+            (None, None) => return String::new(),
+        };
+        fs::read_to_string(file).unwrap_or_default()
     }
 
     /// Every folder that cgroup `path` may have.

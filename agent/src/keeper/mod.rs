@@ -16,7 +16,7 @@
 mod adopt;
 mod agent;
 mod bundle;
-mod cgroup;
+pub(crate) mod cgroup;
 mod child;
 mod container;
 pub(crate) mod content;
@@ -30,7 +30,7 @@ mod output;
 mod passwd;
 mod paths;
 pub(crate) mod plan;
-mod record;
+pub(crate) mod record;
 mod seal;
 pub(crate) mod socket;
 pub(crate) mod start;

@@ -19,7 +19,7 @@ const MAX_BYTES: usize = 4096;
 
 /// What is kept of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(crate) struct Record {
     pub id: String,
     pub spec: SpecHash,
     pub started_ms: u64,
@@ -32,7 +32,7 @@ pub(super) struct Record {
 
 /// How far it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum RecordStatus {
+pub(crate) enum RecordStatus {
     /// It is being made.
     Creating,
     /// It runs. With the start time a process id is unique.
@@ -50,14 +50,14 @@ impl Record {
     }
 
     /// Reads the record of a bundle.
-    pub(super) fn load(bundle: &Path) -> io::Result<Self> {
+    pub(crate) fn load(bundle: &Path) -> io::Result<Self> {
         let bytes = fs::read(bundle.join(NAME))?;
         codec::decode_within(&bytes, MAX_BYTES).map_err(io::Error::other)
     }
 }
 
 /// When a process was started, in ticks since boot: field 22 of its `stat`.
-pub(super) fn start_time(pid: u32) -> Option<u64> {
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The second field is the program's name in parentheses and may hold anything.
     let (_, fields) = stat.rsplit_once(')')?;

@@ -2,6 +2,9 @@
 //!
 //! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message. What
 //! a node lacks the keeper knows best: its own words replace these conditions as soon as it is there.
+//! [`usage`] is what containers use, read when somebody asks.
+
+pub mod usage;
 
 pub mod devices;
 

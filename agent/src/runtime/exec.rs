@@ -13,6 +13,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
+pub use limpet_protocol::call::TerminalSize;
+
 use super::ContainerId;
 
 /// Execs at the same time on a node: each is a process, and three descriptors while it waits.
@@ -71,15 +73,6 @@ pub enum ExecStreams {
         /// Its size at first.
         size: TerminalSize,
     },
-}
-
-/// The size of a terminal in characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TerminalSize {
-    /// Lines.
-    pub rows: u16,
-    /// Characters in a line.
-    pub columns: u16,
 }
 
 /// The caller's ends of [`ExecStreams::piped`].

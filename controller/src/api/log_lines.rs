@@ -12,14 +12,24 @@ pub(super) struct Lines {
     /// Bytes at the end of each stream's last chunk that begin a character.
     rest: [Vec<u8>; 2],
     ended: bool,
+    /// Whether every line begins with its time.
+    timestamps: bool,
+    /// Whether the last line of each stream goes on.
+    open: [bool; 2],
 }
 
 impl Lines {
+    /// Nothing is known yet.
+    pub(super) fn new(timestamps: bool) -> Self {
+        Self { timestamps, ..Self::default() }
+    }
+
     /// The lines of one answer.
     pub(super) fn take(&mut self, answer: CallOut) -> Vec<LogLine> {
         match answer {
             CallOut::Chunk { sequence, stream, data } => self.chunk(sequence, stream, data),
-            CallOut::End { error } => {
+            CallOut::Credit { .. } | CallOut::Load(_) => Vec::new(),
+            CallOut::End { error, .. } => {
                 self.ended = true;
                 let mut lines: Vec<LogLine> = [Stream::Stdout, Stream::Stderr]
                     .into_iter()
@@ -51,19 +61,35 @@ impl Lines {
         bytes.extend_from_slice(&data);
         *rest = bytes.split_off(whole(&bytes));
         let parts = bytes.split_inclusive(|byte| *byte == b'\n');
-        lines.extend(parts.map(|part| line(name(stream), part)));
+        lines.extend(parts.map(|part| self.line(stream, part)));
         lines
+    }
+
+    fn line(&mut self, stream: Stream, mut bytes: &[u8]) -> LogLine {
+        let goes_on = !bytes.ends_with(b"\n");
+        let begins = !std::mem::replace(&mut self.open[index(stream)], goes_on);
+        let mut at_ms = None;
+        if self.timestamps
+            && begins
+            && let Some(space) = bytes.iter().position(|byte| *byte == b' ')
+            && let Ok(time) = String::from_utf8_lossy(&bytes[..space]).parse()
+        {
+            at_ms = Some(time);
+            bytes = &bytes[space + 1..];
+        }
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        LogLine { stream: name(stream).to_owned(), text, at_ms }
     }
 
     fn flush(&mut self, stream: Stream) -> Option<LogLine> {
         let rest = std::mem::take(&mut self.rest[index(stream)]);
-        (!rest.is_empty()).then(|| line(name(stream), &rest))
+        (!rest.is_empty()).then(|| self.line(stream, &rest))
     }
 }
 
 /// The line that says why the output ends before its time.
 pub(super) fn failure(text: &str) -> LogLine {
-    LogLine { stream: "error".to_owned(), text: text.to_owned() }
+    LogLine { stream: "error".to_owned(), text: text.to_owned(), at_ms: None }
 }
 
 /// How many of the bytes are there without a character that is cut off at the end.
@@ -80,10 +106,6 @@ fn whole(bytes: &[u8]) -> usize {
         return if at + length > bytes.len() { at } else { bytes.len() };
     }
     bytes.len()
-}
-
-fn line(stream: &str, bytes: &[u8]) -> LogLine {
-    LogLine { stream: stream.to_owned(), text: String::from_utf8_lossy(bytes).into_owned() }
 }
 
 const fn index(stream: Stream) -> usize {
@@ -124,8 +146,19 @@ mod tests {
             texts(lines.take(chunk(3, &[b'x', 0xf0]))),
             ["error:some output was lost on the way", "stdout:x"]
         );
-        let end = CallOut::End { error: Some("gone".to_owned()) };
+        let end = CallOut::end(Some("gone".to_owned()));
         assert_eq!(texts(lines.take(end)), ["stdout:\u{fffd}", "error:gone"]);
         assert!(lines.ended());
+    }
+
+    #[test]
+    fn the_time_before_a_line_is_its_time() {
+        let mut lines = Lines::new(true);
+        let first = lines.take(chunk(0, b"12 a b\n13 half"));
+        let times: Vec<_> = first.iter().map(|line| (line.at_ms, line.text.as_str())).collect();
+        assert_eq!(times, [(Some(12), "a b\n"), (Some(13), "half")]);
+        let second = lines.take(chunk(1, b" 14 on\n15 next\n"));
+        let times: Vec<_> = second.iter().map(|line| (line.at_ms, line.text.as_str())).collect();
+        assert_eq!(times, [(None, " 14 on\n"), (Some(15), "next\n")]);
     }
 }

@@ -9,15 +9,20 @@ mod access;
 mod applications;
 mod ask;
 mod body;
+mod call;
 mod changes;
 mod check;
 mod edit;
 mod error;
 mod events;
+mod exec;
 mod explain;
+mod files;
 mod fleet;
+pub mod frames;
 mod images;
 pub mod inspect;
+mod load;
 mod log_lines;
 mod logs;
 mod node_changes;
@@ -70,7 +75,7 @@ pub struct Api {
                        fetch images by the pull half of the OCI Distribution Specification \
                        (Basic authentication, node and secret); that part is not described here."
     ),
-    components(schemas(types::ChangeView)),
+    components(schemas(types::ChangeView, types::ExecEnd)),
     security(("token" = [])),
     modifiers(&TokenScheme)
 )]
@@ -141,6 +146,9 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::node, node_changes::change, node_changes::remove))
         .routes(routes!(logs::logs))
+        .routes(routes!(exec::exec))
+        .routes(routes!(files::read, files::write))
+        .routes(routes!(load::load))
         .routes(routes!(events::events))
         .routes(routes!(changes::watch))
         .routes(routes!(tokens::list, tokens::create))

@@ -4,13 +4,13 @@
 //! TLS will come between [`accept`] and the connection.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -34,10 +34,27 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
+/// What a connection does once a request has made something else of it. Its task goes on in the
+/// connection's own, and ends with it.
+#[derive(Clone, Default)]
+pub(super) struct AfterUpgrade(Arc<Mutex<Option<BoxFuture>>>);
+
+type BoxFuture = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+impl AfterUpgrade {
+    /// Does this once the answer is sent.
+    pub(super) fn run(&self, work: impl Future<Output = ()> + Send + 'static) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::pin(work));
+    }
+
+    fn take(&self) -> Option<BoxFuture> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
 /// Serves until `shutdown`, then lets requests end for a bounded time.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -51,12 +68,14 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             }
             // Cancel-safe: a connection is taken only together with its place.
             (stream, peer, place) = accept(&listener, &places) => {
-                connections.spawn(connection(stream, peer, place, router.clone(), graceful.watcher()));
+                let stop = shutdown.clone();
+                connections.spawn(connection((stream, peer), place, router.clone(), stop));
             }
         }
     }
     drop(listener);
-    if tokio::time::timeout(SHUTDOWN_LIMIT, graceful.shutdown()).await.is_err() {
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHUTDOWN_LIMIT, all_ended).await.is_err() {
         tracing::warn!("some requests did not end in {SHUTDOWN_LIMIT:?} and are cut off");
     }
     connections.shutdown().await;
@@ -83,24 +102,35 @@ async fn accept(
 }
 
 async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
+    (stream, peer): (TcpStream, SocketAddr),
     place: OwnedSemaphorePermit,
     router: Router,
-    watcher: hyper_util::server::graceful::Watcher,
+    stop: CancellationToken,
 ) {
     // Small answers must not wait for more; if it cannot be set they are only slower.
     drop(stream.set_nodelay(true));
-    let router = router.layer(axum::Extension(Peer(peer)));
+    let after = AfterUpgrade::default();
+    let router = router.layer(axum::Extension(Peer(peer))).layer(axum::Extension(after.clone()));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_LIMIT)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
     let service = TowerToHyperService::new(router);
-    let serving = http.serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(serving).await {
+    let serving = http.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    tokio::pin!(serving);
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = stop.cancelled() => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
         tracing::debug!(%peer, %error, "a connection broke");
+    }
+    if let Some(work) = after.take() {
+        work.await;
     }
     drop(place);
 }

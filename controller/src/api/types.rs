@@ -10,7 +10,10 @@
 //! | `PATCH /v1/applications/{name}?if_revision=` | [`ApplicationPatch`] → [`ApplyOutcome`] |
 //! | `DELETE /v1/applications/{name}` | → [`ApplyOutcome`] |
 //! | `GET /v1/instances?application=&service=&node=` | → [`List`] of [`InstanceView`] |
-//! | `GET /v1/instances/{instance}/logs?tail=&follow=` | → lines of JSON, each a [`LogLine`] |
+//! | `GET /v1/instances/{instance}/logs?tail=&follow=&since_ms=&timestamps=` | → lines of JSON, each a [`LogLine`] |
+//! | `POST /v1/instances/{instance}/exec` | [`ExecRequest`] → frames both ways, the last an [`ExecEnd`] |
+//! | `GET`, `PUT /v1/instances/{instance}/files?path=` | a tar stream, out or in |
+//! | `GET /v1/load?nodes=` | → [`LoadList`] |
 //! | `GET /v1/inspect/{name}?kind=` | → [`super::inspect::InspectView`] |
 //! | `POST /v1/plan` | [`limpet_protocol::application::Application`] → [`crate::preview::PlanView`] |
 //! | `GET /v1/explain/{name}?kind=` | → [`crate::explain::Explanation`] |
@@ -282,6 +285,79 @@ pub struct LogLine {
     pub stream: String,
     /// The line with its line feed, or a part of a long one; bytes that are not UTF-8 are replaced.
     pub text: String,
+    /// When it was written, in milliseconds since 1970 by the node's clock, if that was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_ms: Option<u64>,
+}
+
+/// A command to be run in an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExecRequest {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// Values on top of the container's environment.
+    pub environment: BTreeMap<String, String>,
+    /// An absolute path; none is the container's own.
+    pub working_dir: Option<String>,
+    /// `user[:group]`; none is who the container runs as.
+    pub user: Option<String>,
+    /// The size of the terminal that it gets; none gets none.
+    pub terminal: Option<TerminalSizeView>,
+    /// Whether there will be input; without it standard input is empty.
+    pub input: bool,
+}
+
+/// The size of a terminal in characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TerminalSizeView {
+    /// Lines.
+    pub rows: u16,
+    /// Characters in a line.
+    pub columns: u16,
+}
+
+/// How a command ended: the last frame of an exec.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(default)]
+pub struct ExecEnd {
+    /// Its exit code: 128 and the signal's number if a signal ended it; 127 with an error if it is not
+    /// there, 126 with an error if it cannot be executed. None if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why it did not run, or why its end is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// What instances use now.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoadList {
+    /// The instances that run.
+    pub items: Vec<LoadView>,
+    /// Nodes that did not answer, and why.
+    pub unanswered: BTreeMap<String, String>,
+}
+
+/// What one instance has used and uses. A share of the processor is the difference between two.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LoadView {
+    /// `application.service.slot`.
+    pub instance: String,
+    /// The node that it is on.
+    pub node: String,
+    /// When this was read, in milliseconds of a clock of the node that only goes forward.
+    pub at_ms: u64,
+    /// Processor time since the container began, in microseconds.
+    pub cpu_us: u64,
+    /// Memory in use, in bytes.
+    pub memory_bytes: u64,
+    /// What it may use at most, in bytes.
+    pub memory_limit_bytes: Option<u64>,
+    /// Its processes and threads.
+    pub pids: u32,
+    /// How many it may have at most.
+    pub pids_limit: Option<u32>,
 }
 
 /// A token to be made.

@@ -102,7 +102,7 @@ impl Calls {
             // the caller is gone.
             let error = Some(format!("node {node} sent more than it was asked for"));
             self.caller_is_gone(session);
-            self.end(session, CallOut::End { error });
+            self.end(session, CallOut::end(error));
         }
         true
     }
@@ -112,7 +112,7 @@ impl Calls {
         let of_node = self.open.iter().filter(|(_, call)| call.node == *node);
         let sessions: Vec<SessionId> = of_node.map(|(session, _)| session.clone()).collect();
         for session in sessions {
-            self.end(&session, CallOut::End { error: Some(why.to_owned()) });
+            self.end(&session, CallOut::end(Some(why.to_owned())));
         }
     }
 

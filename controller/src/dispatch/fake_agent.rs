@@ -303,11 +303,11 @@ impl Mind {
                     stream: Stream::Stdout,
                     data: b"hello\n".to_vec(),
                 };
-                let end = (tail == Some(0)).then_some(CallOut::End { error: None });
+                let end = (tail == Some(0)).then_some(CallOut::end(None));
                 (0..credit).map(chunk).chain(end).collect()
             }
-            CallIn::Credit { .. } => vec![],
-            CallIn::Cancel => vec![CallOut::End { error: None }],
+            CallIn::Cancel => vec![CallOut::end(None)],
+            _ => vec![],
         };
         let topic = Topic::CallOut(self.badge.node.clone(), session).to_string();
         for answer in answers {

@@ -108,7 +108,7 @@ async fn a_watch_shows_changes_and_says_when_they_are_compacted() {
 async fn logs_flow_by_credit_and_a_reader_that_goes_ends_the_call() {
     let mut world = World::new().await;
     world.show("ready");
-    let path = "/v1/instances/shop.web.1/logs?tail=5&follow=true";
+    let path = "/v1/instances/shop.web.1/logs?tail=5&follow=true&since_ms=7";
     let asked = world.request(Method::GET, path).send();
     let serve = async {
         let Some(Request::Call { node, first, answers, mut more, opened }) =
@@ -121,6 +121,8 @@ async fn logs_flow_by_credit_and_a_reader_that_goes_ends_the_call() {
             tail: Some(5),
             follow: true,
             credit: CALL_WINDOW,
+            since_ms: Some(7),
+            timestamps: false,
         };
         assert_eq!((node.as_str(), first), ("n1", expected));
         opened.send(Ok(())).unwrap();

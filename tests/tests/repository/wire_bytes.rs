@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
-use limpet_protocol::call::{CallIn, CallOut, Stream};
+use limpet_protocol::call::{CallIn, CallOut, ExecCall, InstanceLoad, Stream, TerminalSize};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
 use limpet_protocol::id::{ContentId, Slot, SpecHash};
@@ -155,6 +155,8 @@ fn calls(out: &mut String) {
         tail: Some(10),
         follow: true,
         credit: 16,
+        since_ms: None,
+        timestamps: false,
     };
     line(out, "call-logs", &logs);
     line(out, "call-credit", &CallIn::Credit { chunks: 4 });
@@ -164,7 +166,65 @@ fn calls(out: &mut String) {
         "call-chunk",
         &CallOut::Chunk { sequence: 0, stream: Stream::Stdout, data: b"hi\n".to_vec() },
     );
-    line(out, "call-end", &CallOut::End { error: None });
+    line(out, "call-end", &CallOut::end(None));
+    calls_into(out);
+}
+
+/// Calls that change or ask more than output.
+fn calls_into(out: &mut String) {
+    let instance = || "shop.web.1".parse().unwrap();
+    let size = TerminalSize { rows: 24, columns: 80 };
+    let logs = CallIn::Logs {
+        instance: instance(),
+        tail: None,
+        follow: false,
+        credit: 16,
+        since_ms: Some(1_700_000_000_000),
+        timestamps: true,
+    };
+    line(out, "call-logs-since", &logs);
+    let plain = ExecCall {
+        instance: instance(),
+        command: vec!["true".into()],
+        environment: vec![],
+        working_dir: None,
+        user: None,
+        terminal: None,
+        input: false,
+        credit: 16,
+    };
+    line(out, "call-exec", &CallIn::Exec(plain.clone()));
+    let whole = ExecCall {
+        environment: vec![("A".into(), "b".into())],
+        working_dir: Some("/tmp".into()),
+        user: Some("web".into()),
+        terminal: Some(size),
+        input: true,
+        ..plain
+    };
+    line(out, "call-exec-whole", &CallIn::Exec(whole));
+    line(out, "call-read", &CallIn::Read { instance: instance(), path: "/a".into(), credit: 16 });
+    let write = |contents| CallIn::Write { instance: instance(), path: "/a".into(), contents };
+    line(out, "call-write", &write(false));
+    line(out, "call-write-contents", &write(true));
+    line(out, "call-load", &CallIn::Load);
+    line(out, "call-input", &CallIn::Input { sequence: 1, data: b"hi".to_vec() });
+    line(out, "call-input-end", &CallIn::InputEnd);
+    line(out, "call-resize", &CallIn::Resize(size));
+    line(out, "call-signal", &CallIn::Signal { number: 2 });
+    line(out, "call-out-credit", &CallOut::Credit { chunks: 4 });
+    let load = InstanceLoad {
+        instance: instance(),
+        at_ms: 5,
+        cpu_us: 6,
+        memory_bytes: 7,
+        memory_limit_bytes: Some(8),
+        pids: 9,
+        pids_limit: None,
+    };
+    line(out, "call-out-load", &CallOut::Load(vec![load]));
+    let not_found = Some("not there".to_owned());
+    line(out, "call-end-code", &CallOut::End { error: not_found, exit_code: Some(127) });
 }
 
 /// Configs and secrets, and the key that these are sealed to.

@@ -13,6 +13,7 @@ use limpet_protocol::phase::Phase;
 use limpet_protocol::report::Exit;
 use limpet_protocol::spec::RestartCondition;
 use limpet_protocol::topic::Topic;
+use std::collections::BTreeMap;
 
 use crate::ledger::identity::Identity;
 use crate::link::join::{JoinError, JoinSettings, join, join_once};
@@ -304,6 +305,8 @@ async fn a_bad_image_does_not_hold_up_the_others() {
             tail: None,
             follow: false,
             credit: 4,
+            since_ms: None,
+            timestamps: false,
         };
         controller.say(&Topic::CallIn(node(), session.clone()), codec::encode(&ask).unwrap()).await;
         let answer: CallOut = controller
@@ -312,7 +315,18 @@ async fn a_bad_image_does_not_hold_up_the_others() {
                     .then(|| codec::decode(payload).unwrap())
             })
             .await;
-        assert!(matches!(answer, CallOut::End { error: Some(_) }));
+        assert!(matches!(answer, CallOut::End { error: Some(_), .. }));
+        // A kind of call of tomorrow is answered too.
+        let unknown = codec::encode(&BTreeMap::from([("teleport", 1)])).unwrap();
+        controller.say(&Topic::CallIn(node(), "call2".parse().unwrap()), unknown).await;
+        let answer: CallOut = controller
+            .hear(|topic, payload| {
+                (topic == Topic::CallOut(node(), "call2".parse().unwrap()))
+                    .then(|| codec::decode(payload).unwrap())
+            })
+            .await;
+        let CallOut::End { error: Some(error), .. } = answer else { panic!("{answer:?}") };
+        assert!(error.contains("update the agent"), "{error}");
         handle.end().await;
     };
     tokio::join!(running, story);

@@ -478,7 +478,14 @@ async fn open(
 }
 
 fn logs(tail: Option<u32>) -> CallIn {
-    CallIn::Logs { instance: "shop.web.1".parse().unwrap(), tail, follow: true, credit: 4 }
+    CallIn::Logs {
+        instance: "shop.web.1".parse().unwrap(),
+        tail,
+        follow: true,
+        credit: 4,
+        since_ms: None,
+        timestamps: false,
+    }
 }
 
 async fn next(heard: &mut mpsc::Receiver<CallOut>) -> Option<CallOut> {
@@ -498,7 +505,7 @@ async fn calls_go_there_and_back_and_end() {
         let chunk = next(&mut heard).await;
         assert!(matches!(chunk, Some(CallOut::Chunk { sequence, .. }) if sequence == number));
     }
-    assert_eq!(next(&mut heard).await, Some(CallOut::End { error: None }));
+    assert_eq!(next(&mut heard).await, Some(CallOut::end(None)));
     assert_eq!(next(&mut heard).await, None);
     // A caller that goes away cancels.
     let mut calls = agent.calls.clone();
@@ -518,7 +525,7 @@ async fn calls_go_there_and_back_and_end() {
     drop(agent);
     let end = next(&mut heard).await;
     assert!(
-        matches!(&end, Some(CallOut::End { error: Some(why) }) if why.contains("unreachable")),
+        matches!(&end, Some(CallOut::End { error: Some(why), .. }) if why.contains("unreachable")),
         "{end:?}"
     );
     assert!(open(&rig, "pi", logs(None)).await.unwrap_err().contains("unreachable"));

@@ -1,0 +1,177 @@
+//! `limpet top`: what instances use now.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::Args;
+use limpet_controller::api::types::{InstanceView, LoadList, LoadView};
+use serde::Serialize;
+
+use crate::client::Client;
+use crate::output::{self, Column, Format, ListArgs, bytes, column};
+use crate::{complain, targets};
+
+/// How often it asks anew.
+const PERIOD: Duration = Duration::from_secs(2);
+/// The time between the two looks that make the first share of the processor.
+const FIRST_PERIOD: Duration = Duration::from_millis(700);
+/// Clears a terminal: cursor home, then erase to the end.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+/// Arguments of `limpet top`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+CPU is in percent of one processor: 150 % is one and a half. MEMORY is without what the kernel takes back at once.
+Nodes are asked only while this runs.
+
+Examples:
+  limpet top                      everything that runs, anew every two seconds
+  limpet top shop.web             the instances of one service
+  limpet top --no-stream -o json  once, for scripts")]
+pub struct TopArgs {
+    /// A service, APP.SERVICE, APP.SERVICE.SLOT or an application
+    #[arg(value_name = "APP|SERVICE|INSTANCE")]
+    targets: Vec<String>,
+    /// Show it once and end
+    #[arg(long)]
+    no_stream: bool,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// One line.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Row {
+    instance: String,
+    node: String,
+    /// In percent of one processor; none before a second look.
+    cpu_percent: Option<f64>,
+    memory_bytes: u64,
+    memory_limit_bytes: Option<u64>,
+    pids: u32,
+    pids_limit: Option<u32>,
+}
+
+/// Shows what instances use.
+///
+/// # Errors
+/// If the controller does not answer, or the words mean nothing.
+pub async fn run(args: &TopArgs, client: &Client) -> anyhow::Result<()> {
+    let stream = !args.no_stream && output::is_terminal() && args.list.output != Format::Json;
+    let mut before = look(args, client).await?;
+    tokio::time::sleep(FIRST_PERIOD).await;
+    loop {
+        let now = look(args, client).await?;
+        let rows = rows(&before, &now);
+        if stream {
+            output::print(CLEAR)?;
+        }
+        output::list(&args.list, &columns(), &rows)?;
+        for (node, why) in &now.unanswered {
+            complain(&format!("node {node} is left out: {why}"));
+        }
+        if !stream {
+            return Ok(());
+        }
+        before = now;
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// What the chosen instances use, asked of the nodes that they are on.
+async fn look(args: &TopArgs, client: &Client) -> anyhow::Result<LoadList> {
+    let all = client.instances(None).await?.items;
+    let mut chosen: Vec<&InstanceView> = Vec::new();
+    for word in &args.targets {
+        chosen.extend(targets::resolve(word, &all)?);
+    }
+    if args.targets.is_empty() {
+        chosen = all.iter().collect();
+    }
+    let mut nodes: Vec<&str> = chosen.iter().filter_map(|item| item.node.as_deref()).collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    if nodes.is_empty() {
+        return Ok(LoadList::default());
+    }
+    let mut list = client.load(&nodes).await?;
+    list.items.retain(|load| chosen.iter().any(|item| item.instance == load.instance));
+    Ok(list)
+}
+
+/// The second look, with the share of the processor since the first.
+fn rows(before: &LoadList, now: &LoadList) -> Vec<Row> {
+    let key = |load: &LoadView| (load.instance.clone(), load.node.clone());
+    let known: BTreeMap<_, &LoadView> = before.items.iter().map(|load| (key(load), load)).collect();
+    let row = |load: &LoadView| Row {
+        instance: load.instance.clone(),
+        node: load.node.clone(),
+        cpu_percent: known.get(&key(load)).and_then(|before| share(before, load)),
+        memory_bytes: load.memory_bytes,
+        memory_limit_bytes: load.memory_limit_bytes,
+        pids: load.pids,
+        pids_limit: load.pids_limit,
+    };
+    let mut rows: Vec<Row> = now.items.iter().map(row).collect();
+    let share = |row: &Row| row.cpu_percent.unwrap_or(-1.0);
+    rows.sort_by(|a, b| share(b).total_cmp(&share(a)));
+    rows
+}
+
+/// None where a new container began in between.
+fn share(before: &LoadView, now: &LoadView) -> Option<f64> {
+    let took_ms = now.at_ms.checked_sub(before.at_ms).filter(|ms| *ms > 0)?;
+    let used_us = u32::try_from(now.cpu_us.checked_sub(before.cpu_us)?).ok()?;
+    let took_us = f64::from(u32::try_from(took_ms).ok()?) * 1000.0;
+    Some((f64::from(used_us) / took_us * 1000.0).round() / 10.0)
+}
+
+fn columns() -> [Column<Row>; 5] {
+    [
+        column("INSTANCE", |row, _| row.instance.as_str().into()),
+        column("NODE", |row, _| row.node.as_str().into()),
+        column("CPU", |row, _| {
+            row.cpu_percent.map_or_else(|| "-".to_owned(), |share| format!("{share:.1} %")).into()
+        }),
+        column("MEMORY", |row, _| match row.memory_limit_bytes {
+            Some(limit) => format!("{} / {}", bytes(row.memory_bytes), bytes(limit)).into(),
+            None => bytes(row.memory_bytes).into(),
+        }),
+        column("PIDS", |row, _| row.pids.into()),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(instance: &str, at_ms: u64, cpu_us: u64) -> LoadView {
+        LoadView {
+            instance: instance.to_owned(),
+            node: "n1".to_owned(),
+            at_ms,
+            cpu_us,
+            memory_bytes: 1,
+            memory_limit_bytes: None,
+            pids: 1,
+            pids_limit: None,
+        }
+    }
+
+    #[test]
+    fn the_busiest_comes_first_and_new_ones_have_no_share() {
+        let list = |items| LoadList { items, ..LoadList::default() };
+        let before = list(vec![load("a", 1000, 0), load("b", 1000, 500), load("c", 1000, 900)]);
+        let now = list(vec![
+            load("a", 3000, 100_000),
+            load("b", 3000, 3_000_500),
+            load("c", 3000, 5),
+            load("d", 3000, 7),
+        ]);
+        let rows = rows(&before, &now);
+        let shown: Vec<_> =
+            rows.iter().map(|row| (row.instance.as_str(), row.cpu_percent)).collect();
+        let expected = [("b", Some(150.0)), ("a", Some(5.0)), ("c", None), ("d", None)];
+        assert_eq!(shown, expected);
+    }
+}
