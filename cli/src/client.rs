@@ -11,8 +11,8 @@ use limpet_controller::api::frames;
 use limpet_controller::api::inspect::InspectView;
 use limpet_controller::api::types::{
     ApplicationPatch, ApplicationView, ApplyOutcome, ErrorBody, EventView, ExecRequest, ImageView,
-    InstanceView, List, LoadList, LogLine, NodeOutcome, NodePatch, NodeView, TokenRequest, TokenView,
-    VersionView,
+    InstanceView, List, LoadList, LogLine, NodeOutcome, NodePatch, NodeView, TokenRequest,
+    TokenView, VersionView,
 };
 use limpet_controller::explain::Explanation;
 use limpet_controller::preview::PlanView;

@@ -295,15 +295,21 @@ impl Fleet {
     /// When it cannot be started.
     #[must_use]
     pub fn try_limpet(&self, arguments: &[&str]) -> Output {
+        self.limpet_command(arguments).output().unwrap()
+    }
+
+    /// The command line against this fleet, to be started as the test likes.
+    #[must_use]
+    pub fn limpet_command(&self, arguments: &[&str]) -> Command {
         let token =
             fs::read_to_string(self.controller_data().join("admin.token")).unwrap_or_default();
-        Command::new(program("limpet"))
+        let mut command = Command::new(program("limpet"));
+        command
             .args(arguments)
             .env("LIMPET_SERVER", format!("http://{}:{}", self.host(), self.api))
             .env("LIMPET_TOKEN", token.trim())
-            .env("NO_COLOR", "1")
-            .output()
-            .unwrap()
+            .env("NO_COLOR", "1");
+        command
     }
 
     /// Runs the command line and gives what it wrote.

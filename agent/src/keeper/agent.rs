@@ -10,7 +10,7 @@ use limpet_protocol::codec;
 use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
 use limpet_protocol::report::Exit;
 
-use super::container::{Container, Phase, Reason, Stop};
+use super::container::{Container, Phase, Reason, Stop, Terminal};
 use super::event_loop::{Keeper, Source};
 use super::log::remove_log;
 use super::record::{Record, RecordStatus};
@@ -128,7 +128,7 @@ impl Keeper {
     }
 
     fn create(&mut self, create: Create) {
-        let Create { id, spec, log, stop_signal, plan } = create;
+        let Create { id, spec, log, stop_signal, terminal, plan } = create;
         let refusal = if self.ending {
             Some("the keeper is ending".to_owned())
         } else if !is_file_name(&id) {
@@ -146,7 +146,10 @@ impl Keeper {
         let started_ms = super::event_loop::wall_ms();
         let status = RecordStatus::Creating;
         let record = Record { id, spec, started_ms, log, status, stop_signal };
-        let container = Container::new(record, Phase::Waiting(plan), &self.paths);
+        let mut container = Container::new(record, Phase::Waiting(plan), &self.paths);
+        if terminal {
+            container.terminal = Terminal::Wanted;
+        }
         let place = self.put(container);
         self.queue.push_back(place);
     }

@@ -16,6 +16,7 @@ use limpet_protocol::codec;
 
 use super::bundle;
 use super::cgroup::Hierarchies;
+use super::first::First;
 use super::passwd::Identity;
 use super::plan::Plan;
 use super::record::start_time;
@@ -112,13 +113,21 @@ impl Answer {
 pub(super) fn spawn(
     work: impl FnOnce(BorrowedFd<'_>) -> Result<(), String>,
 ) -> std::io::Result<(u32, OwnedFd)> {
+    spawn_with(Vec::new(), |control, _| work(control))
+}
+
+/// The same for work that needs some of the caller's descriptors.
+pub(super) fn spawn_with(
+    kept: Vec<OwnedFd>,
+    work: impl FnOnce(BorrowedFd<'_>, Vec<OwnedFd>) -> Result<(), String>,
+) -> std::io::Result<(u32, OwnedFd)> {
     let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&read, true)?;
-    let child = spawn_over(write, Vec::new(), |control, _| work(control))?;
+    let child = spawn_over(write, kept, work)?;
     Ok((child, read))
 }
 
-/// The same over a control of the caller's, for work that needs some of the caller's descriptors.
+/// The same over a control of the caller's.
 pub(super) fn spawn_over(
     write: OwnedFd,
     kept: Vec<OwnedFd>,
@@ -154,7 +163,7 @@ pub(super) fn create(
     paths: &RuntimePaths,
     id: &str,
     plan: &[u8],
-    control: BorrowedFd<'_>,
+    (control, terminal): (BorrowedFd<'_>, Option<OwnedFd>),
 ) -> Result<(), String> {
     let plan: Plan = codec::decode_within(plan, MAX_MESSAGE_BYTES).map_err(|e| chain(&e))?;
     let identity = bundle::prepare(paths, id, &plan).map_err(|e| chain(&e))?;
@@ -163,10 +172,15 @@ pub(super) fn create(
         .map_err(|error| format!("open the container's output: {error}"))?;
     // A container of this name that an earlier keeper left behind was killed by its cleaning.
     drop(std::fs::remove_dir_all(paths.states().join(id)));
-    let mut container = ContainerBuilder::new(id.to_owned(), SyscallType::default())
+    let mut builder = ContainerBuilder::new(id.to_owned(), SyscallType::default())
         .with_root_path(paths.states())
         .and_then(ContainerBuilder::validate_id)
-        .map_err(|e| chain(&e))?
+        .map_err(|e| chain(&e))?;
+    if plan.init || terminal.is_some() {
+        let terminal = terminal.as_ref().map(AsRawFd::as_raw_fd);
+        builder = builder.with_executor(First { terminal, init: plan.init });
+    }
+    let mut container = builder
         .with_stdin(stdin)
         .with_stdout(stdout)
         .with_stderr(stderr)

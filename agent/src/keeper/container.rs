@@ -24,6 +24,7 @@ pub(super) struct Container {
     pub stop_signal: Option<i32>,
     pub log: LogWriter,
     pub streams: [Stream; 2],
+    pub terminal: Terminal,
     pub phase: Phase,
     /// When its cgroup is killed, by the keeper's clock, and the signal that comes before.
     pub stop: Option<Stop>,
@@ -36,6 +37,18 @@ pub(super) struct Stream {
     pub output: Output,
     pub pipe: Option<OwnedFd>,
     pub framer: Framer,
+}
+
+/// Whether its process has a terminal. Its controlling side takes the place of standard output.
+#[derive(Debug, Default)]
+pub(super) enum Terminal {
+    /// It has none, or the controlling side is in its place.
+    #[default]
+    None,
+    /// It is to have one.
+    Wanted,
+    /// The controlling side comes over this socket before the program begins.
+    Coming(OwnedFd),
 }
 
 /// How far it has come.
@@ -100,6 +113,7 @@ impl Container {
             policy: record.log,
             stop_signal: record.stop_signal,
             streams: [stream(Output::Stdout), stream(Output::Stderr)],
+            terminal: Terminal::None,
             phase,
             stop: None,
             remove: false,

@@ -1,14 +1,17 @@
 //! What forked children do for containers, and what their answers and ends make of the table.
 
+use std::os::fd::OwnedFd;
+
 use limpet_protocol::report::Exit;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{WaitOptions, WaitStatus, wait};
 
 use super::child;
-use super::complain;
-use super::container::{Job, Phase, Process, Reason};
+use super::container::{Job, Phase, Process, Reason, Terminal};
 use super::event_loop::{Keeper, Source};
 use super::log::{remove_log, remove_older_logs};
 use super::wire::Event;
+use super::{complain, socket};
 
 /// Children at work at the same time: enough to keep a small board's processors busy.
 const MAX_JOBS: usize = 8;
@@ -20,6 +23,17 @@ const REAPED_PER_TURN: usize = 256;
 const CONTROL_BYTES: usize = 4096;
 /// Most reads of one control in a turn.
 const CONTROL_READS: usize = 4;
+
+/// The end of a new pair of sockets that goes to a container which is to have a terminal.
+fn open_terminal(terminal: &mut Terminal) -> std::io::Result<Option<OwnedFd>> {
+    if !matches!(terminal, Terminal::Wanted) {
+        return Ok(None);
+    }
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let (own, given) = socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    *terminal = Terminal::Coming(own);
+    Ok(Some(given))
+}
 
 impl Keeper {
     /// Gives waiting containers a child, as many as may work at once.
@@ -41,6 +55,7 @@ impl Keeper {
         };
         let paths = self.paths.clone();
         let id = container.id.clone();
+        let socket = open_terminal(&mut container.terminal);
         let spawned = match &container.phase {
             Phase::Waiting(plan) => {
                 let bundle = paths.bundle(&id);
@@ -48,7 +63,9 @@ impl Keeper {
                     .and_then(|()| container.streams.iter_mut().try_for_each(|s| s.open(&bundle)))
                     .and_then(|()| {
                         container.save(&paths);
-                        child::spawn(|control| child::create(&paths, &id, &plan.0, control))
+                        child::spawn_with(socket?.into_iter().collect(), |control, mut kept| {
+                            child::create(&paths, &id, &plan.0, (control, kept.pop()))
+                        })
                     })
             }
             Phase::Spent(reason) => {
@@ -161,11 +178,30 @@ impl Keeper {
             return;
         };
         container.phase = Phase::Running(Process { pid, start_time, pidfd: None });
+        if let Terminal::Coming(socket) = std::mem::take(&mut container.terminal) {
+            self.take_terminal(place, &socket);
+        }
+        let Some(container) = self.container(place) else { return };
         container.started_ms = super::event_loop::wall_ms();
         container.save(&paths);
         let id = container.id.clone();
         self.tell(&Event::Started { id, pid });
         self.signal_stop(place);
+    }
+
+    /// Takes the controlling side of a container's terminal: what it gives is the output.
+    fn take_terminal(&mut self, place: usize, socket: &OwnedFd) {
+        let taken = socket::receive_descriptors(socket).and_then(|mut fds| {
+            let terminal = fds.pop().ok_or(std::io::ErrorKind::UnexpectedEof)?;
+            rustix::io::ioctl_fionbio(&terminal, true)?;
+            self.watch(&terminal, Source::Output(place, 0))?;
+            Ok(terminal)
+        });
+        let Some(container) = self.container(place) else { return };
+        match taken {
+            Ok(terminal) => container.streams[0].pipe = Some(terminal),
+            Err(error) => complain(&format!("take the terminal of {}: {error}", container.id)),
+        }
     }
 
     /// Ends a creation that failed, and cleans up after it.

@@ -10,7 +10,8 @@
 //! - [`event_loop`]: the loop and the table; [`agent`] requests, [`jobs`] children, [`output`] logs
 //! - [`child`]: what is done in forked children: [`bundle`], [`volume`], [`content`], libcontainer,
 //!   cleaning
-//! - [`exec`]: further processes in containers; [`tenant`] what their forked children do
+//! - [`exec`]: further processes in containers; [`tenant`] what their forked children do;
+//!   [`first`]: terminals, and an init where one is wanted
 //! - [`adopt`], [`handover`]: taking over from an earlier keeper, dead or alive
 
 mod adopt;
@@ -23,6 +24,7 @@ pub(crate) mod content;
 mod event_loop;
 mod exec;
 pub mod facts;
+mod first;
 mod handover;
 mod jobs;
 pub(crate) mod log;

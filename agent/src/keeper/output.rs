@@ -49,7 +49,8 @@ impl Keeper {
         let Some(stream) = container.streams.get_mut(which) else { return Read::End };
         let Some(pipe) = &stream.pipe else { return Read::End };
         let count = match rustix::io::read(pipe, &mut *buffer) {
-            Ok(0) => return Read::End,
+            // A terminal that nobody has open any more says EIO.
+            Ok(0) | Err(rustix::io::Errno::IO) => return Read::End,
             Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => return Read::NothingYet,
             Err(error) => {
                 complain(&format!("read the output of {}: {error}", container.id));

@@ -34,6 +34,9 @@ pub(crate) struct Plan {
     pub own_network: bool,
     /// Whether its standard input stays open (and silent) or is empty.
     pub open_stdin: bool,
+    /// Whether its first process is an init that passes signals on and reaps.
+    #[serde(default)]
+    pub init: bool,
     /// Content of `/etc/hostname`.
     pub hostname: String,
     /// Content of `/etc/hosts`.

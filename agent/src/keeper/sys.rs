@@ -64,6 +64,34 @@ pub(super) fn ignore_terminal_signals() {
     }
 }
 
+/// The signal that says that a child has ended.
+pub(super) const CHILD_SIGNAL: i32 = libc::SIGCHLD;
+
+/// Keeps every signal back until [`next_signal`] takes it.
+pub(super) fn block_signals() {
+    // SAFETY: `set` is initialised by sigfillset before it is read.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigfillset(&raw mut set);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const set, std::ptr::null_mut());
+    }
+}
+
+/// Waits for the next signal and takes it.
+pub(super) fn next_signal() -> i32 {
+    loop {
+        // SAFETY: `set` is initialised by sigfillset; no information about the signal is asked for.
+        let number = unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigfillset(&raw mut set);
+            libc::sigwaitinfo(&raw const set, std::ptr::null_mut())
+        };
+        if number > 0 {
+            return number;
+        }
+    }
+}
+
 /// Gives signals back their defaults: blocked and ignored ones survive exec and would be the
 /// container's.
 pub(super) fn reset_signals() {

@@ -15,11 +15,11 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::oci_spec::runtime::{LinuxSeccomp, Spec};
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
-use rustix::termios::Winsize;
 use serde_json::{Value, json};
 
 use super::bundle;
 use super::child::chain;
+use super::first;
 use super::passwd;
 use super::sys;
 use super::wire::Exec;
@@ -219,17 +219,6 @@ impl Command {
         ExecutorError::Other(reason.to_owned())
     }
 
-    /// Makes a terminal of the container's own and sends its controlling side away.
-    fn open_terminal(&self, socket: RawFd, size: TerminalSize) -> Result<(), ExecutorError> {
-        let syscall = SyscallType::default().create_syscall();
-        libcontainer::tty::setup_console(syscall.as_ref(), socket, false)
-            .map_err(|error| self.not_executed(NOT_EXECUTABLE, &chain(&error)))?;
-        let size = Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
-        // A program that asks finds none, as on a serial line.
-        rustix::termios::tcsetwinsize(rustix::stdio::stdin(), size).ok();
-        Ok(())
-    }
-
     fn filter_calls(&self) -> Result<(), ExecutorError> {
         // Without the feature no container has a filter.
         #[cfg(feature = "seccomp")]
@@ -245,7 +234,8 @@ impl Executor for Command {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         self.say(CREATED);
         if let Some((socket, size)) = self.terminal {
-            self.open_terminal(socket, size)?;
+            first::open_terminal(socket, size)
+                .map_err(|error| self.not_executed(NOT_EXECUTABLE, &error))?;
         }
         let Some((program, arguments)) = self.command.split_first() else {
             return Err(self.not_executed(NOT_FOUND, "no command is given"));

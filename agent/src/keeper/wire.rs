@@ -53,6 +53,9 @@ pub(crate) struct Create {
     /// The signal that ends it; none in what an older agent says.
     #[serde(default)]
     pub stop_signal: Option<i32>,
+    /// Whether its process has a terminal, of which the keeper holds the controlling side.
+    #[serde(default)]
+    pub terminal: bool,
     /// An encoded [`super::plan::Plan`]: only the forked child that makes the container reads it.
     pub plan: Blob,
 }

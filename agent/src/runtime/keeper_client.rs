@@ -280,6 +280,7 @@ impl Runtime for KeeperRuntime {
             spec: request.spec_hash,
             log: request.spec.log.clone(),
             stop_signal: Some(request.stop_signal()),
+            terminal: request.spec.process.tty,
             plan: Blob(plan),
         };
         self.request(&Request::Create(Box::new(create)), attempt)

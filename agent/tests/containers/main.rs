@@ -17,4 +17,5 @@ mod life;
 mod lifecycle;
 mod limits;
 mod node;
+mod process;
 mod recovery;

@@ -131,8 +131,9 @@ pub fn choose<'a>(word: &str, all: &'a [InstanceView]) -> anyhow::Result<&'a Ins
     Err(NotFound(format!("no instance of {word:?} runs now: {}", states.join(", "))).into())
 }
 
-fn is_ready(_item: &InstanceView) -> bool {
-    true
+/// One that has no probe is as ready as it runs.
+fn is_ready(item: &InstanceView) -> bool {
+    item.ready != Some(false)
 }
 
 enum End {

@@ -9,6 +9,7 @@
 mod document;
 mod garbage;
 mod images;
+mod inside;
 mod streams;
 mod verbs;
 mod whole;

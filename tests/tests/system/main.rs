@@ -14,6 +14,7 @@ mod bad_starts;
 mod garbage;
 mod images;
 mod kills;
+mod look_inside;
 mod nodes;
 mod registry;
 mod service;

@@ -41,7 +41,6 @@ pub(super) fn plan(
     let spec = &*request.spec;
     let image = request.image.config.config().clone().unwrap_or_default();
     let id = request.id.to_string();
-    refuse_what_is_not_there(spec)?;
     let instance = request.id.instance.to_string();
     let hostname = spec.process.hostname.clone().unwrap_or(instance);
     let hostname = hostname.chars().take(MAX_HOST_NAME_BYTES - 1).collect::<String>();
@@ -67,23 +66,12 @@ pub(super) fn plan(
         devices: devices(spec),
         own_network,
         open_stdin: spec.process.stdin_open,
+        init: spec.process.init,
         hosts: hosts(spec, &hostname)?,
         hostname: format!("{hostname}\n"),
         resolv_conf: resolv_conf(spec),
         resolv_search: spec.network.dns_search.join(" "),
     })
-}
-
-fn refuse_what_is_not_there(spec: &Spec) -> Result<(), Unsupported> {
-    let refused = if spec.process.tty {
-        "a terminal (`tty: true`) is not supported yet; leave it out: output is kept line by line"
-    } else if spec.process.init {
-        "an extra init process (`init: true`) is not supported yet; leave it out, or put one \
-         (such as tini) into the image as its entrypoint"
-    } else {
-        return Ok(());
-    };
-    Err(Unsupported(refused.to_owned()))
 }
 
 fn process(
@@ -138,6 +126,9 @@ fn environment(spec: &Spec, image: &Config, hostname: &str) -> Vec<String> {
         ("PATH".to_owned(), DEFAULT_PATH.to_owned()),
         ("HOSTNAME".to_owned(), hostname.to_owned()),
     ];
+    if spec.process.tty {
+        all.push(("TERM".to_owned(), "xterm".to_owned()));
+    }
     let of_image = image.env().iter().flatten().filter_map(|entry| entry.split_once('='));
     let of_service = spec.process.environment.iter().map(|(k, v)| (k.as_str(), v.as_str()));
     for (name, value) in of_image.chain(of_service) {
