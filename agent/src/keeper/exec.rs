@@ -16,6 +16,7 @@ use super::tenant::{self, CREATED, NOT_EXECUTED, PID_FILE};
 use super::wire::{self, Event};
 use super::{complain, socket, sys};
 use crate::runtime::exec::{ExecOutcome, MAX_EXECS, MAX_EXECS_PER_CONTAINER};
+use crate::signal::SIGKILL;
 
 /// Children at work for execs at the same time, beside those that make and remove containers.
 const MAX_STARTING: usize = 4;
@@ -51,6 +52,8 @@ struct Starting {
     control: OwnedFd,
     deadline_ms: u64,
     answer: Answer,
+    /// A signal that came before it was known to run.
+    signal: Option<i32>,
 }
 
 /// What the child and the process have said so far.
@@ -232,7 +235,8 @@ impl Keeper {
             tenant::run(&paths, init, request, streams, control)
         })?;
         let deadline_ms = self.now_ms().saturating_add(START_TIMEOUT_MS);
-        Ok(Starting { child, control, deadline_ms, answer: Answer::default() })
+        let answer = Answer::default();
+        Ok(Starting { child, control, deadline_ms, answer, signal: None })
     }
 
     /// Takes what an exec's child and process say.
@@ -251,9 +255,14 @@ impl Keeper {
             break;
         }
         let Some(verdict) = starting.answer.verdict() else { return };
-        let ended = starting.answer.ended;
+        let (ended, signal) = (starting.answer.ended, starting.signal);
         match verdict {
-            Ok(pid) => self.exec_started(slot, pid, ended),
+            Ok(pid) => {
+                self.exec_started(slot, pid, ended);
+                if let (None, Some(signal)) = (ended, signal) {
+                    signal_group(pid, signal);
+                }
+            }
             Err(outcome) => self.exec_over(slot, outcome),
         }
     }
@@ -329,14 +338,11 @@ impl Keeper {
     pub(super) fn kill_exec(&mut self, id: u64, signal: i32) {
         let known = |exec: &Option<Exec>| exec.as_ref().is_some_and(|exec| exec.id == id);
         let Some(slot) = self.execs.iter().position(known) else { return };
-        let Some(Some(exec)) = self.execs.get(slot) else { return };
-        match exec.stage {
-            Stage::Running(pid) => {
-                if let (Some(signal), Some(pid)) = (sys::signal(signal), process(pid)) {
-                    // It leads its own session, so its group has its number for good.
-                    kill_process_group(pid, signal).ok();
-                }
-            }
+        let Some(Some(exec)) = self.execs.get_mut(slot) else { return };
+        match &mut exec.stage {
+            Stage::Running(pid) => signal_group(*pid, signal),
+            // It may run already and only not have been heard.
+            Stage::Starting(starting) if signal != SIGKILL => starting.signal = Some(signal),
             Stage::Waiting(..) | Stage::Starting(_) => {
                 self.exec_over(slot, ExecOutcome::Exited(128 + signal));
             }
@@ -377,6 +383,14 @@ impl Keeper {
 
 fn outcome_of(code: Option<i32>) -> ExecOutcome {
     code.map_or(ExecOutcome::Lost, ExecOutcome::Exited)
+}
+
+/// Signals an exec's process and those that it made. It leads a session of its own, so its group has
+/// its number for as long as it is not reaped.
+fn signal_group(pid: u32, signal: i32) {
+    if let (Some(signal), Some(pid)) = (sys::signal(signal), process(pid)) {
+        kill_process_group(pid, signal).ok();
+    }
 }
 
 fn parent_of(pid: u32) -> Option<u32> {

@@ -99,8 +99,11 @@ fn choose<'a>(
     let mut chosen: Vec<&InstanceView> = Vec::new();
     for word in words {
         for found in targets::resolve(word, all)? {
-            if !chosen.iter().any(|known| known.instance == found.instance) {
-                chosen.push(found);
+            match chosen.iter_mut().find(|known| known.instance == found.instance) {
+                // It was replaced on another node, and its first one was not heard of since.
+                Some(known) if found.current && found.phase != "unknown" => *known = found,
+                Some(_) => {}
+                None => chosen.push(found),
             }
         }
     }
@@ -123,8 +126,8 @@ async fn show(
     Ok(())
 }
 
-/// What one followed output gave: a line, or none at its end.
-type Piece = (String, Option<Result<LogLine, ClientError>>);
+/// What one followed output gave: whose and on which node it is, and a line, or none at its end.
+type Piece = ((String, Option<String>), Option<Result<LogLine, ClientError>>);
 
 /// The outputs that are followed.
 struct Followed {
@@ -161,8 +164,8 @@ async fn follow(
                 followed.look(&chosen, (part, first), client).await?;
                 first = false;
             }
-            Some((instance, piece)) = followed.streams.next() => {
-                followed.take(instance, piece, &mut screen)?;
+            Some((source, piece)) = followed.streams.next() => {
+                followed.take(source, piece, &mut screen)?;
             }
         }
     }
@@ -199,7 +202,8 @@ impl Followed {
             }
             match client.logs(name, &part).await {
                 Ok(lines) => {
-                    let (of, end) = (name.clone(), name.clone());
+                    let of = (name.clone(), item.node.clone());
+                    let end = of.clone();
                     let lines = lines.map(move |line| (of.clone(), Some(line)));
                     let end = stream::once(std::future::ready((end, None)));
                     self.streams.push(lines.chain(end).boxed());
@@ -216,14 +220,13 @@ impl Followed {
 
     fn take(
         &mut self,
-        instance: String,
+        (instance, node): (String, Option<String>),
         piece: Option<Result<LogLine, ClientError>>,
         screen: &mut Screen,
     ) -> anyhow::Result<()> {
         match piece {
             Some(Ok(line)) if line.stream != "error" => {
                 if let Some(at_ms) = line.at_ms {
-                    let node = self.open.get(&instance).cloned().flatten();
                     self.last.insert(instance.clone(), (node, at_ms));
                 }
                 output::print(&screen.place(&instance, &line))?;
@@ -231,7 +234,9 @@ impl Followed {
             Some(Ok(line)) => complain(&format!("{instance}: {}", line.text.trim_end())),
             // The end of the stream comes next.
             Some(Err(_)) => {}
-            None => drop(self.open.remove(&instance)),
+            // Another node's output may have been opened in its place.
+            None if self.open.get(&instance) == Some(&node) => drop(self.open.remove(&instance)),
+            None => {}
         }
         Ok(())
     }

@@ -33,7 +33,10 @@ pub(super) fn locate(
 ) -> Result<(InstanceId, NodeId), ApiError> {
     let missing = || ApiError::not_found(format!("there is no instance {name:?}"));
     let instance: InstanceId = name.parse().map_err(|_| missing())?;
-    let found = view.instances.iter().find(|it| it.instance == name).ok_or_else(missing)?;
+    // One that was replaced elsewhere may be shown twice until its first node is heard of again.
+    let named = view.instances.iter().filter(|it| it.instance == name);
+    let reached = |node: &Option<String>| node.as_ref().is_some_and(|node| is_ready(view, node));
+    let found = named.max_by_key(|it| (reached(&it.node), it.current)).ok_or_else(missing)?;
     let Some(node) = &found.node else {
         let reason = found.reason.as_deref().unwrap_or("it is being planned");
         return Err(ApiError::unavailable(format!("{name} has no node yet: {reason}")));
