@@ -22,7 +22,7 @@ const MAX_PATH_BYTES: usize = 4096;
 pub(super) enum CopyError {
     /// It has no root to enter.
     #[error("{id} does not run; files are copied from and to a running instance")]
-    NotRunning { id: ContainerId },
+    NotRunning { id: String },
     /// A path that is none.
     #[error("{path:?} is no path in the container: {why}")]
     BadPath { path: String, why: &'static str },
@@ -49,7 +49,7 @@ pub(super) struct Root(OwnedFd);
 impl Root {
     /// That of a container, if it runs.
     pub(super) fn of(paths: &RuntimePaths, id: &ContainerId) -> Result<Self, CopyError> {
-        let not_running = || CopyError::NotRunning { id: id.clone() };
+        let not_running = || CopyError::NotRunning { id: id.to_string() };
         let record = Record::load(&paths.bundle(&id.to_string())).map_err(|_| not_running())?;
         let RecordStatus::Running { pid, start_time: started } = record.status else {
             return Err(not_running());
