@@ -211,8 +211,9 @@ fn files_go_in_and_out_and_links_lead_nowhere() {
     };
     let run = |script: &str| fleet.limpet(&["exec", "web", "--", "sh", "-c", script]);
     fs::create_dir_all(at("tree/sub")).unwrap();
-    let large: Vec<u8> =
-        (0..3_000_000_u32).map(|number| (number.wrapping_mul(number) >> 3) as u8).collect();
+    let large: Vec<u8> = (0..3_000_000_u32)
+        .map(|number| (number.wrapping_mul(number) >> 3).to_le_bytes()[0])
+        .collect();
     fs::write(at("tree/large"), &large).unwrap();
     fs::write(at("tree/sub/tool"), "#!/bin/sh\necho works\n").unwrap();
     fs::set_permissions(at("tree/sub/tool"), fs::Permissions::from_mode(0o755)).unwrap();
