@@ -246,7 +246,10 @@ mod tests {
         }
     }
 
-    fn tar(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+    /// Path, kind, and content or where it leads.
+    type Made = (&'static str, EntryType, &'static str);
+
+    fn tar(entries: &[Made]) -> Vec<u8> {
         let mut builder = tar::Builder::new(Vec::new());
         for (path, kind, content) in entries {
             let mut header = tar::Header::new_gnu();
@@ -302,7 +305,7 @@ mod tests {
     #[test]
     fn nothing_leads_out() {
         let world = world();
-        let hostile: [(&str, &[(&str, EntryType, &str)]); 8] = [
+        let hostile: [(&str, &[Made]); 8] = [
             ("/", &[("../outside/new", FILE, "x")]),
             ("/", &[("data/../../outside/new", FILE, "x")]),
             ("/absolute", &[("new", FILE, "x")]),
