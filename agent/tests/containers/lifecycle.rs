@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use limpet_agent::control_loop::{ControlLoop, Images, Memory, Parts};
-use limpet_agent::image::PreparedImage;
+use limpet_agent::image::{ImageCheck, PreparedImage};
 use limpet_agent::ledger::runs::RunsFile;
 use limpet_agent::ledger::{Accepted, KeptSpec, Ledger, spec_hash};
 use limpet_agent::link::{Link, LinkSettings};
@@ -251,19 +251,18 @@ fn probe(action: ProbeAction) -> Option<Probe> {
 
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
 
-#[tokio::test]
-async fn an_unhealthy_container_is_replaced() {
-    let mut life = Life::new().await;
-    let mut web = life.spec("web", IDLE);
-    // The first one is told to be unhealthy by a file; its successor takes the file away.
-    web.healthcheck = shell("test ! -e /shared/sick || { echo it is sick; exit 3; }");
-    web.process.command = Some(
-        ["/bin/sh", "-c", &format!("busybox rm -f /shared/sick; {IDLE}")].map(str::to_owned).into(),
-    );
+/// Makes the one container sick once it has begun; its successor is not.
+async fn is_replaced_when_sick(life: &mut Life, mut web: Spec) {
+    let script = format!("busybox rm -f /shared/sick; touch /shared/begun; {IDLE}");
+    web.process.command = Some(["/bin/sh", "-c", &script].map(str::to_owned).into());
     life.want(&[web], UpdateOrder::StopFirst);
+    let life = &*life;
     let seen = life
         .while_agent_runs(async {
             life.until("test.web.1.1 runs").await;
+            while !life.shared().join("begun").exists() {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
             std::fs::write(life.shared().join("sick"), "").unwrap();
             let seen = life.until("test.web.1.2 runs").await;
             // It stays: several checks have passed.
@@ -276,6 +275,30 @@ async fn an_unhealthy_container_is_replaced() {
         seen,
         ["stop test.web.1.1", "test.web.1.1 ended", "start test.web.1.2", "test.web.1.2 runs"]
     );
+}
+
+#[tokio::test]
+async fn an_unhealthy_container_is_replaced() {
+    let mut life = Life::new().await;
+    let mut web = life.spec("web", IDLE);
+    web.healthcheck = shell("test ! -e /shared/sick || { echo it is sick; exit 3; }");
+    is_replaced_when_sick(&mut life, web).await;
+    life.end().await;
+}
+
+#[tokio::test]
+async fn the_image_s_own_check_counts() {
+    let mut life = Life::new().await;
+    let check = ImageCheck {
+        command: ["test", "!", "-e", "/shared/sick"].map(str::to_owned).to_vec(),
+        interval_ms: Some(100),
+        retries: Some(2),
+        ..ImageCheck::default()
+    };
+    let image = PreparedImage { check: Some(Arc::new(check)), ..(*life.node.image).clone() };
+    life.node.image = Arc::new(image);
+    let web = life.spec("web", IDLE);
+    is_replaced_when_sick(&mut life, web).await;
     life.end().await;
 }
 

@@ -48,7 +48,7 @@ pub(crate) fn busybox_layer(layer: &Path) {
         "sh", "sleep", "echo", "cat", "true", "false", "id", "ls", "touch", "mount", "unshare",
         "dd", "yes", "head", "grep", "ip", "mknod", "kill", "trap", "env", "pwd", "hostname",
         "chroot", "ps", "mkdir", "sync", "wc", "seq", "tail", "chown", "nproc", "usleep", "dmesg",
-        "stty",
+        "stty", "test",
     ] {
         symlink("busybox", layer.join("bin").join(name)).unwrap();
     }
