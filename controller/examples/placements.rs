@@ -1,60 +1,148 @@
-//! How fast the planner places: 10,000 instances of 20 services on 2,000 nodes, and what single
-//! changes cost in that fleet. `cargo run --release -p limpet-controller --example placements`
+//! How fast the planner places, and what one change costs in fleets of different size, on one core.
+//! `cargo run --release -p limpet-controller --example placements`
 #![expect(clippy::print_stdout, reason = "a measurement prints its table")]
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use limpet_controller::plan::{Needs, Node, Planner, ServiceKey, Standing, Wanted};
 use limpet_protocol::application::{Mode, Placement};
 use limpet_protocol::id::{ApplicationName, NodeId, SpecHash};
 use limpet_protocol::message::NodeFacts;
 
-const NODES: u32 = 2_000;
-const SERVICES: u32 = 20;
-const REPLICAS: u32 = 500;
+const FLEETS: [u32; 3] = [100, 1_000, 10_000];
+/// Instances of each node, over all services.
+const PER_NODE: u32 = 5;
+/// Replicas of each service; of the one that is changed too.
+const REPLICAS: u32 = 50;
+/// How often one change is measured.
+const ROUNDS: u32 = 201;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let application = ApplicationName::new("bench")?;
-    let mut planner = Planner::default();
-    for number in 0..NODES {
-        planner.set_node(&name(number)?, node(number, Standing::Ready));
-    }
-    let mut services = BTreeMap::new();
-    for number in 0..SERVICES {
-        let service = format!("s{number}").parse()?;
-        services.insert(ServiceKey { application: application.clone(), service }, wanted(REPLICAS));
-    }
-    planner.set_application(&application, services.clone());
-    let start = Instant::now();
-    let changes = planner.plan();
-    let took = start.elapsed();
-    let rate = f64::from(SERVICES * REPLICAS) / took.as_secs_f64();
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
     println!(
-        "{} placements on {} nodes: {took:?}, {rate:.0}/s",
-        SERVICES * REPLICAS,
-        changes.nodes.len()
+        "| nodes | placements | placements/s | one replica more | a node lost | a node back | a node joins | a link drops |"
     );
-
-    planner.set_node(&name(7)?, node(7, Standing::Lost));
-    let start = Instant::now();
-    let changes = planner.plan();
-    println!("one node lost: {:?}, {} nodes changed", start.elapsed(), changes.nodes.len());
-
-    if let Some(service) = services.values_mut().next() {
-        *service = wanted(REPLICAS + 1);
+    println!("|---|---|---|---|---|---|---|---|");
+    for nodes in FLEETS {
+        let mut fleet = Fleet::new(nodes)?;
+        let placements = nodes * PER_NODE;
+        let rate = fleet.fill(placements / REPLICAS)?;
+        let more = fleet.replicas()?;
+        let [lost, back] = fleet.losses()?;
+        let joins = fleet.joins()?;
+        let drops = fleet.drops()?;
+        println!(
+            "| {nodes} | {placements} | {rate:.0} | {more:?} | {lost:?} | {back:?} | {joins:?} | {drops:?} |"
+        );
     }
-    planner.set_application(&application, services);
-    let start = Instant::now();
-    let changes = planner.plan();
-    println!("one replica more: {:?}, {} nodes changed", start.elapsed(), changes.nodes.len());
-
-    planner.set_node(&name(NODES)?, node(NODES, Standing::Ready));
-    let start = Instant::now();
-    planner.plan();
-    println!("one node more, nothing to do: {:?}", start.elapsed());
     Ok(())
+}
+
+struct Fleet {
+    planner: Planner,
+    application: ApplicationName,
+    services: BTreeMap<ServiceKey, Wanted>,
+    nodes: u32,
+}
+
+impl Fleet {
+    fn new(nodes: u32) -> Result<Self, Failure> {
+        let mut planner = Planner::default();
+        for number in 0..nodes {
+            planner.set_node(&name(number)?, node(number, Standing::Ready));
+        }
+        let application = ApplicationName::new("bench")?;
+        Ok(Self { planner, application, services: BTreeMap::new(), nodes })
+    }
+
+    /// Places all services at once; placements a second.
+    fn fill(&mut self, services: u32) -> Result<f64, Failure> {
+        for number in 0..services {
+            let service = format!("s{number}").parse()?;
+            let key = ServiceKey { application: self.application.clone(), service };
+            self.services.insert(key, wanted(REPLICAS));
+        }
+        self.planner.set_application(&self.application, self.services.clone());
+        let start = Instant::now();
+        self.planner.plan();
+        Ok(f64::from(services * REPLICAS) / start.elapsed().as_secs_f64())
+    }
+
+    /// The median of many rounds.
+    fn median(
+        &mut self,
+        mut change: impl FnMut(&mut Self, u32) -> Result<Duration, Failure>,
+    ) -> Result<Duration, Failure> {
+        let mut times = vec![];
+        for round in 0..ROUNDS {
+            times.push(change(self, round)?);
+        }
+        times.sort();
+        Ok(times[times.len() / 2])
+    }
+
+    fn planned(&mut self) -> Duration {
+        let start = Instant::now();
+        self.planner.plan();
+        start.elapsed()
+    }
+
+    /// A small application of its own grows by one, again and again.
+    fn replicas(&mut self) -> Result<Duration, Failure> {
+        let application = ApplicationName::new("small")?;
+        let key = ServiceKey { application: application.clone(), service: "web".parse()? };
+        self.median(|fleet, round| {
+            let services = [(key.clone(), wanted(round % REPLICAS))].into();
+            let start = Instant::now();
+            fleet.planner.set_application(&application, services);
+            Ok(start.elapsed() + fleet.planned())
+        })
+    }
+
+    /// A node is given up and comes back.
+    fn losses(&mut self) -> Result<[Duration; 2], Failure> {
+        let set = |fleet: &mut Self, number: u32, standing| -> Result<Duration, Failure> {
+            let (id, node) = (name(number)?, node(number, standing));
+            let start = Instant::now();
+            fleet.planner.set_node(&id, node);
+            Ok(start.elapsed() + fleet.planned())
+        };
+        let pick = |fleet: &Self, round: u32| round * 7 % fleet.nodes;
+        let lost = self.median(|fleet, round| {
+            let time = set(fleet, pick(fleet, round), Standing::Lost)?;
+            set(fleet, pick(fleet, round), Standing::Ready)?;
+            Ok(time)
+        })?;
+        let back = self.median(|fleet, round| {
+            set(fleet, pick(fleet, round), Standing::Lost)?;
+            set(fleet, pick(fleet, round), Standing::Ready)
+        })?;
+        Ok([lost, back])
+    }
+
+    fn joins(&mut self) -> Result<Duration, Failure> {
+        let first = self.nodes;
+        self.median(|fleet, round| {
+            let (id, node) = (name(first + round)?, node(first + round, Standing::Ready));
+            let start = Instant::now();
+            fleet.planner.set_node(&id, node);
+            Ok(start.elapsed() + fleet.planned())
+        })
+    }
+
+    fn drops(&mut self) -> Result<Duration, Failure> {
+        self.median(|fleet, round| {
+            let number = round * 7 % fleet.nodes;
+            let standing = if round % 2 == 0 { Standing::Unreachable } else { Standing::Ready };
+            let (id, node) = (name(number)?, node(number, standing));
+            let start = Instant::now();
+            fleet.planner.set_node(&id, node);
+            Ok(start.elapsed() + fleet.planned())
+        })
+    }
 }
 
 fn name(number: u32) -> Result<NodeId, limpet_protocol::id::NameError> {

@@ -98,7 +98,7 @@ impl World {
     fn parts_of(&self, key: &ServiceKey) -> Vec<Part> {
         let mut at: Vec<(Slot, Option<&NodeId>)> =
             self.planner.places(key).map(|(id, slot)| (slot, Some(id))).collect();
-        let open = self.planner.unplaced(key).iter().filter(|open| open.node.is_none());
+        let open = self.planner.unplaced(key).into_iter().filter(|open| open.node.is_none());
         at.extend(open.map(|open| (open.slot, None)));
         at.sort();
         at.into_iter().map(|(slot, id)| self.explain_placed(key, slot, id)).collect()
@@ -156,7 +156,7 @@ impl World {
     ) -> Case<'a> {
         let key = key_of(instance);
         let service = self.wanted_service(&key);
-        let unplaced = self.planner.unplaced(&key).iter();
+        let unplaced = self.planner.unplaced(&key).into_iter();
         let mut unplaced = unplaced.filter(|open| open.slot == instance.slot);
         let why = unplaced.find(|open| open.node.as_ref() == place);
         Case {
@@ -164,8 +164,8 @@ impl World {
             service,
             spec: self.newest_spec(&key),
             place,
-            unplaced: why.map(|open| open.reason.as_str()),
-            misfits: why.map_or_else(Vec::new, |_| self.planner.misfits(&key)),
+            misfits: why.as_ref().map_or_else(Vec::new, |_| self.planner.misfits(&key)),
+            unplaced: why.map(|open| open.reason),
             node: at.and_then(|id| self.fleet.get(id)),
             assigned: at.map_or_else(Assigned::default, |id| self.assigned(id, instance)),
             dependencies: service.map_or_else(Vec::new, |it| self.late_dependencies(&key, it)),

@@ -183,6 +183,9 @@ pub struct Placement {
     /// Most instances of the service on one node; none is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_replicas_per_node: Option<u32>,
+    /// Instances may leave the nodes where their named volumes are (`deploy.x-volumes: move`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub leaves_volumes: bool,
 }
 
 /// One placement constraint, as Docker Swarm writes them: `node.labels.site == north`.

@@ -59,6 +59,11 @@ fn ready(service: &ServiceView) -> Field {
     if service.stopped {
         return Field { text: "stopped".to_owned(), tone: Tone::Plain };
     }
+    if service.mode.ends_with("-job") {
+        let text = format!("{}/{} completed", service.completed, service.wanted);
+        let tone = if service.settled { Tone::Good } else { Tone::Waiting };
+        return Field { text, tone };
+    }
     let text = format!("{}/{}", service.ready.saturating_add(service.completed), service.wanted);
     let tone = if service.settled { Tone::Good } else { Tone::Waiting };
     Field { text, tone }

@@ -9,7 +9,11 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         prefix: "services.*.deploy",
         keys: &[
-            noted("mode", Text, "`replicated` and `global`; jobs are refused in this version"),
+            noted(
+                "mode",
+                Text,
+                "`replicated`, `global`, `replicated-job` and `global-job`; see also `x-job`",
+            ),
             reported(
                 "endpoint_mode",
                 Text,

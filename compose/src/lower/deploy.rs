@@ -3,7 +3,12 @@
 use limpet_protocol::application::{Attribute, Constraint, Mode, Placement};
 use limpet_protocol::limits::MAX_REPLICAS;
 
+use super::job;
 use super::reader::Reader;
+use crate::node::Node;
+
+/// Greatest priority, and least with the other sign.
+const MAX_PRIORITY: i32 = 1_000_000;
 
 pub(super) fn mode(reader: &mut Reader) -> Mode {
     let counted = reader.either("scale", "deploy.replicas");
@@ -14,26 +19,53 @@ pub(super) fn mode(reader: &mut Reader) -> Mode {
     match node.scalar() {
         Some("replicated") => replicated(replicas),
         Some("global") => {
-            if let Some((counted, key)) = counted {
-                let message = "a global service runs once on each node, however many they are";
-                reader.at(&key).refuse(counted, message, "remove it, or `deploy.mode: global`");
-            }
+            refuse_count(reader, counted);
             Mode::Global
         }
-        Some("replicated-job" | "global-job") => {
-            reader.at("deploy.mode").refuse(
-                node,
-                "jobs arrive in a later version",
-                "use `restart: \"no\"`: the instance runs once and stays ended",
-            );
-            Mode::Global
+        Some("replicated-job") => {
+            job::replicated(reader, replicas.and_then(|replicas| u32::try_from(replicas).ok()))
+        }
+        Some("global-job") => {
+            refuse_count(reader, counted);
+            job::global(reader)
         }
         _ => {
-            let message = format!("expected replicated or global, found {}", node.kind());
+            let message = format!(
+                "expected replicated, global, replicated-job or global-job, found {}",
+                node.kind()
+            );
             reader.at("deploy.mode").fail(node, message);
             Mode::Global
         }
     }
+}
+
+fn refuse_count(reader: &mut Reader, counted: Option<(&Node, String)>) {
+    if let Some((counted, key)) = counted {
+        let message = "a global service runs once on each node, however many they are";
+        reader.at(&key).refuse(counted, message, "remove it, or `deploy.mode: global`");
+    }
+}
+
+/// `deploy.x-priority`: Kubernetes' range of what users may say is wider than anybody needs.
+pub(super) fn priority(reader: &mut Reader) -> i32 {
+    let most = i64::from(MAX_PRIORITY);
+    let found = reader.integer("deploy.x-priority", -most, most);
+    found.and_then(|number| i32::try_from(number).ok()).unwrap_or(0)
+}
+
+/// `deploy.x-volumes`: whether instances may leave the nodes where their volumes are.
+fn leaves_volumes(reader: &mut Reader) -> bool {
+    let Some(node) = reader.get("deploy.x-volumes") else { return false };
+    match node.scalar() {
+        Some("move") => return true,
+        Some("keep") => {}
+        _ => {
+            let message = format!("expected keep or move, found {}", node.kind());
+            reader.at("deploy.x-volumes").fail(node, message);
+        }
+    }
+    false
 }
 
 fn replicated(replicas: Option<i64>) -> Mode {
@@ -67,6 +99,7 @@ pub(super) fn placement(reader: &mut Reader) -> Placement {
         .integer("deploy.placement.max_replicas_per_node", 0, i64::from(MAX_REPLICAS))
         .and_then(|number| u32::try_from(number).ok())
         .filter(|&number| number > 0);
+    found.leaves_volumes = leaves_volumes(reader);
     found
 }
 

@@ -8,8 +8,10 @@ mod dependencies;
 mod deploy;
 mod health;
 mod image;
+mod job;
 mod mounts;
 mod network;
+mod ports;
 mod probe;
 mod process;
 mod reader;
@@ -74,6 +76,8 @@ fn service(
     refuse_nul(reader.node, &reader.path, reader.problems);
     let network = network::network(reader);
     let image = image::image(reader);
+    let mode = deploy::mode(reader);
+    let restart = restart::restart(reader);
     let spec = Spec {
         process: process::process(reader),
         resources: resources::resources(reader),
@@ -81,7 +85,8 @@ fn service(
         mounts: mounts::mounts(tree, application, name, reader),
         devices: mounts::devices(reader),
         network,
-        restart: restart::restart(reader),
+        ports: ports::ports(reader),
+        restart: job::finish(reader, mode, restart),
         stop: restart::stop(reader),
         log: restart::log(reader),
         depends_on: dependencies::dependencies(tree, reader),
@@ -94,10 +99,10 @@ fn service(
         let message = format!("the service is larger than {MAX_SPEC_BYTES} bytes");
         reader.fail(reader.node, message);
     }
-    let mode = deploy::mode(reader);
     let placement = deploy::placement(reader);
     let labels = reader.labels("deploy.labels");
-    Service { placement, labels, ..Service::new(spec, mode) }
+    let priority = deploy::priority(reader);
+    Service { placement, labels, priority, ..Service::new(spec, mode) }
 }
 
 /// The kernel ends every text at a NUL: none of them can be passed on.

@@ -276,7 +276,6 @@ fn how_many_and_where() {
         ]
     );
     assert_eq!((service.labels["s"].as_str(), service.spec.labels["c"].as_str()), ("1", "1"));
-    refused("deploy: {mode: replicated-job}", &["jobs arrive"]);
     refused("deploy: {mode: globl}", &["services.s.deploy.mode"]);
     refused("scale: 2, deploy: {replicas: 3}", &["services.s.scale"]);
     refused("deploy: {mode: global, replicas: 3}", &["once on each node"]);
@@ -463,4 +462,86 @@ fn who_waits_for_the_healthy_needs_somebody_who_can_be() {
         assert!(line.starts_with("compose.yaml:2:"), "{line}");
         assert!(line.contains("`b` has its health check disabled"), "{line}");
     }
+}
+
+#[test]
+fn jobs_run_to_an_end() {
+    let job = |completions, parallelism| Mode::ReplicatedJob { completions, parallelism };
+    let rows = [
+        ("deploy: {mode: replicated-job}", job(1, 1)),
+        ("deploy: {mode: replicated-job, replicas: 5}", job(5, 5)),
+        ("scale: 4, deploy: {mode: replicated-job, x-job: {parallelism: 2}}", job(4, 2)),
+        ("deploy: {mode: replicated-job, x-job: {completions: 9, parallelism: 3}}", job(9, 3)),
+        ("deploy: {mode: global-job}", Mode::GlobalJob),
+    ];
+    for (keys, mode) in rows {
+        assert_eq!(service(keys).mode, mode, "{keys}");
+    }
+    let restart = |keys: &str| {
+        let policy = spec(&format!("deploy: {{mode: replicated-job, {keys}}}")).restart;
+        (policy.condition, policy.max_attempts)
+    };
+    use RestartCondition::{None as Never, OnFailure};
+    assert_eq!(restart("x-job: {}"), (OnFailure, None));
+    assert_eq!(restart("x-job: {retries: 3}"), (OnFailure, Some(3)));
+    assert_eq!(restart("x-job: {retries: 0}"), (Never, None));
+    assert_eq!(restart("restart_policy: {max_attempts: 2}"), (OnFailure, Some(2)));
+    assert_eq!(restart("restart_policy: {condition: none}"), (Never, None));
+    let wrong = [
+        ("deploy: {mode: global-job, replicas: 2}", "once on each node"),
+        ("deploy: {mode: global-job, x-job: {completions: 2}}", "once on each node"),
+        ("deploy: {mode: replicated-job, restart_policy: {condition: any}}", "a job ends"),
+        ("restart: always, deploy: {mode: replicated-job}", "a job ends"),
+        ("deploy: {mode: replicated-job, update_config: {delay: 1s}}", "a job is not updated"),
+        ("deploy: {x-job: {retries: 1}}", "is no job"),
+        ("deploy: {mode: replicated-job, x-job: {complections: 2}}", "did you mean `completions`"),
+        ("deploy: {mode: replicated-job, x-job: {parallelism: 0}}", "from 1 to"),
+        ("deploy: {mode: replicated-job, replicas: 2, x-job: {completions: 3}}", "2 replicas"),
+    ];
+    for (keys, reason) in wrong {
+        refused(keys, &[reason]);
+    }
+}
+
+#[test]
+fn priorities_and_volumes_are_facts_of_placing() {
+    assert_eq!(service("deploy: {x-priority: -5}").priority, -5);
+    assert_eq!(service("").priority, 0);
+    refused("deploy: {x-priority: high}", &["services.s.deploy.x-priority"]);
+    assert!(service("deploy: {x-volumes: move}").placement.leaves_volumes);
+    assert!(!service("deploy: {x-volumes: keep}").placement.leaves_volumes);
+    refused("deploy: {x-volumes: stay}", &["services.s.deploy.x-volumes"]);
+}
+
+#[test]
+fn published_ports() {
+    let ports = |list: &str| {
+        let ports = spec(&format!("ports: {list}")).ports;
+        let text = |port: &limpet_protocol::spec::PublishedPort| {
+            let published = port.published.map_or("any".to_owned(), |(a, b)| format!("{a}-{b}"));
+            let address = port.host_ip.clone().unwrap_or_default();
+            let mode = if port.host_mode { " host" } else { "" };
+            let protocol = if port.udp { "udp" } else { "tcp" };
+            format!("{address}:{published}>{}/{protocol}{mode}", port.target)
+        };
+        ports.iter().map(text).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(
+        ports("[80, '8080:80', '127.0.0.1:53:53/udp']"),
+        ":any>80/tcp :8080-8080>80/tcp 127.0.0.1:53-53>53/udp"
+    );
+    assert_eq!(ports("['8000-8001:80-81']"), ":8000-8000>80/tcp :8001-8001>81/tcp");
+    assert_eq!(ports("['8000-8009:80', '9:9/sctp']"), ":8000-8009>80/tcp");
+    let long = "[{target: 80, published: '8080', mode: host, host_ip: '::1', protocol: udp}]";
+    assert_eq!(ports(long), "::1:8080-8080>80/udp host");
+    for (list, reason) in [
+        ("[{target: 0}]", "no port from 1 to 65535"),
+        ("[{target: 80, published: '9-8'}]", "no range of ports"),
+        ("[{target: 80, mode: hosts}]", "no mode hosts"),
+        ("[{target: 80, protocol: icmp}]", "no protocol icmp"),
+        ("[{target: 80, host_ip: me}]", "is no address"),
+    ] {
+        refused(&format!("ports: {list}"), &[reason]);
+    }
+    warned("ports: [80]", "services.s.ports");
 }

@@ -16,7 +16,7 @@ use super::error::{ApiError, Errors};
 use super::types::{ApplicationPatch, ApplicationView, ApplyOutcome, List, ServiceView};
 use super::{Api, check, edit, outcome, patch};
 use crate::control_loop::View;
-use crate::store::{Compare, Entry, Kind, MAX_VALUE_BYTES, Op, Transaction};
+use crate::store::{Compare, Entry, Key, Kind, MAX_VALUE_BYTES, Op, Transaction};
 
 /// Largest body: JSON takes about twice the room of what is stored.
 pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_VALUE_BYTES;
@@ -72,7 +72,10 @@ pub(super) async fn apply(
     let mut application: Application = body::json(body, MAX_BODY_BYTES).await?;
     check::check(&application, &name).map_err(ApiError::bad_request)?;
     resolve_images(&api.images, &mut application);
-    let wanted = |old: Option<&Application>| Ok(carried_over(old, &application));
+    let wanted = |old: Option<&Application>| {
+        check::check_ports(&application, &all(&api)?).map_err(ApiError::conflict)?;
+        Ok(carried_over(old, &application))
+    };
     edit::edit(&api.store, &application.name, query.if_revision, wanted).await.map(Json)
 }
 
@@ -114,6 +117,13 @@ pub(super) async fn remove(
     let transaction = Transaction { compare, ops: vec![Op::Delete(key)], if_revision: None };
     outcome.revision = api.store.commit(transaction).await?.0;
     Ok(Json(outcome))
+}
+
+/// All applications, for what no two of them may share.
+fn all(api: &Api) -> Result<Vec<Application>, ApiError> {
+    let (_, entries) = api.store.list(Kind::Application)?;
+    let decode = |(key, entry): &(Key, Entry)| edit::decode(key.name(), entry);
+    entries.iter().map(decode).map(|record| Ok(record?.application)).collect()
 }
 
 /// What a file says of an application that is there already: what people did to its services by

@@ -1,6 +1,8 @@
 //! Whether an application keeps the limits of [`limpet_protocol::limits`] and fits together.
 //! Deciding code: values in, a sentence that names the service and field out.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use limpet_oci::Reference;
 use limpet_protocol::application::{Application, Mode, Service};
 use limpet_protocol::codec;
@@ -9,6 +11,8 @@ use limpet_protocol::id::ServiceName;
 use limpet_protocol::limits::{MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES};
 use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition};
 use limpet_protocol::zone::Zone;
+
+use crate::plan::ports::{fleet_ports, port_text};
 
 /// Constraints of one service: each is checked against each node.
 const MAX_CONSTRAINTS: usize = 64;
@@ -36,6 +40,28 @@ pub(super) fn check(application: &Application, name: &str) -> Result<(), String>
         check_service(application, name, service)
             .map_err(|(field, what)| format!("services.{name}.{field}: {what}"))?;
     }
+    check_ports(application, &[])
+}
+
+/// Whether no two services publish the same port on every node: within the application, and against
+/// others.
+pub(super) fn check_ports(application: &Application, others: &[Application]) -> Result<(), String> {
+    let mut owners = BTreeMap::new();
+    let others = others.iter().filter(|other| other.name != application.name);
+    for of in others.chain([application]) {
+        for (name, service) in &of.services {
+            for port in fleet_ports(service).collect::<BTreeSet<_>>() {
+                let owner = owners.insert(port, (&of.name, name));
+                if let Some((application, owner)) = owner.filter(|_| of.name == application.name) {
+                    return Err(format!(
+                        "services.{name}.spec.ports: port {} is published on every node by \
+                         {application}.{owner} already: take another, or `mode: host`",
+                        port_text(port)
+                    ));
+                }
+            }
+        }
+    }
     Ok(())
 }
 
@@ -57,14 +83,7 @@ fn check_service(
         .reference
         .parse::<Reference>()
         .map_err(|error| ("spec.image.reference", error.to_string()))?;
-    if let Mode::Replicated { replicas } = service.mode
-        && replicas > MAX_REPLICAS
-    {
-        return Err((
-            "mode.replicated.replicas",
-            format!("{replicas} are too many, at most {MAX_REPLICAS}"),
-        ));
-    }
+    check_mode(service)?;
     codec::encode_within(spec, MAX_SPEC_BYTES)
         .map_err(|error| ("spec", format!("is too large: {error}")))?;
     for dependency in &spec.depends_on {
@@ -94,6 +113,31 @@ fn check_schedule(service: &Service) -> Result<(), Wrong> {
     }
     if !service.mode.is_job() && spec.restart.condition == RestartCondition::Any {
         let what = "any: runs of a schedule end by themselves; write none or on_failure";
+        return Err(("spec.restart.condition", what.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_mode(service: &Service) -> Result<(), Wrong> {
+    let (field, slots) = match service.mode {
+        Mode::Replicated { replicas } => ("mode.replicated.replicas", replicas),
+        Mode::ReplicatedJob { completions, parallelism } => {
+            if parallelism == 0 {
+                return Err(("mode.replicated_job.parallelism", "must be 1 at least".to_owned()));
+            }
+            ("mode.replicated_job.completions", completions)
+        }
+        Mode::Global | Mode::GlobalJob => return check_job(service),
+    };
+    if slots > MAX_REPLICAS {
+        return Err((field, format!("{slots} are too many, at most {MAX_REPLICAS}")));
+    }
+    check_job(service)
+}
+
+fn check_job(service: &Service) -> Result<(), Wrong> {
+    if service.mode.is_job() && service.spec.restart.condition == RestartCondition::Any {
+        let what = "a job cannot be started again after it has succeeded: `on_failure` or `none`";
         return Err(("spec.restart.condition", what.to_owned()));
     }
     Ok(())

@@ -8,6 +8,7 @@
 pub mod bus;
 pub(crate) mod calls;
 pub(crate) mod joins;
+mod moves;
 mod outbox;
 pub mod settle;
 mod share;

@@ -17,6 +17,7 @@ impl World {
     /// # Errors
     /// [`StoreError`] if the store failed: nothing was published that is not in it.
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
+        self.advance_moves();
         let changes = self.planner.plan();
         let reported = std::mem::take(&mut self.reported);
         for key in reported.union(&changes.services) {

@@ -80,7 +80,7 @@ impl World {
     /// Which conditions hold of a service, as far as the nodes have said.
     fn held(&self, key: &ServiceKey) -> Held {
         let Some(wanted) = self.planner.wanted(key) else { return Held::default() };
-        if !self.planner.unplaced(key).is_empty() || self.planner.why_nowhere(key).is_some() {
+        if self.planner.is_open(key) || self.planner.why_nowhere(key).is_some() {
             return Held::default();
         }
         let progress = self.planner.progress();

@@ -24,6 +24,10 @@ pub(super) fn on_placement(misfits: &[Misfit]) -> &'static str {
 fn on_misfit(misfit: &Misfit) -> &'static str {
     match misfit {
         Misfit::Lost => "bring the lost nodes back, or join others",
+        Misfit::Paused => "let it take work again: `limpet node uncordon NODE`, or join others",
+        Misfit::Drained => "let it have work again: `limpet node uncordon NODE`, or join others",
+        Misfit::Device(_) => "plug the device into a node, or join one that has it",
+        Misfit::Port(..) => "publish another port or a range, or join more nodes",
         Misfit::Constraint(_) => {
             "give a node the label (`limpet node label NODE KEY=VALUE`) or change deploy.placement.constraints"
         }

@@ -34,7 +34,7 @@ pub struct Case<'a> {
     /// Where it is placed.
     pub place: Option<&'a NodeId>,
     /// Why it has no node, or why it stays on a lost one.
-    pub unplaced: Option<&'a str>,
+    pub unplaced: Option<String>,
     /// Why each node cannot take it, if it has none.
     pub misfits: Vec<Misfit>,
     /// Its node; of one that nobody wants the node that runs it.
@@ -96,7 +96,7 @@ fn spec(case: &Case<'_>) -> Link {
 }
 
 fn placement(case: &Case<'_>) -> Link {
-    match (case.place, case.unplaced) {
+    match (case.place, case.unplaced.as_deref()) {
         (Some(node), None) => Link::ok("placement", format!("on node {node}")),
         (_, Some(why)) => {
             Link::broken("placement", why).advise(advice::on_placement(&case.misfits))

@@ -169,7 +169,8 @@ fn what_the_controller_knows_comes_first() {
         (
             Standing::Ready,
             |case, _| {
-                (case.place, case.node, case.unplaced) = (None, None, Some("no suitable node (…)"));
+                (case.place, case.node, case.unplaced) =
+                    (None, None, Some("no suitable node (…)".into()));
                 case.misfits = vec![Misfit::Memory(1), Misfit::Platform, Misfit::Cpu(2)];
             },
             "placement Broken: no suitable node (…)\nlower deploy.resources.reservations, remove what else runs there, or join a larger node",
@@ -177,7 +178,8 @@ fn what_the_controller_knows_comes_first() {
         (
             Standing::Ready,
             |case, _| {
-                (case.place, case.node, case.unplaced) = (None, None, Some("no node has joined"));
+                (case.place, case.node, case.unplaced) =
+                    (None, None, Some("no node has joined".into()));
             },
             "placement Broken: no node has joined\njoin a node: `limpet token create`, then `limpet agent` on the machine",
         ),

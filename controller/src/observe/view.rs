@@ -159,7 +159,7 @@ fn rows(shown: Shown<'_>, sources: Sources<'_>) -> Vec<Row> {
             placed_row(shown, sources, (node, slot), why.map(|u| u.reason.as_str()))
         })
         .collect();
-    for open in unplaced {
+    for open in &unplaced {
         let there = rows.iter().any(|row| {
             row.view.slot == open.slot.0
                 && row.view.node.as_deref() == open.node.as_ref().map(NodeId::as_str)
@@ -170,8 +170,23 @@ fn rows(shown: Shown<'_>, sources: Sources<'_>) -> Vec<Row> {
             rows.push(Row { view, counts: Counts::Not });
         }
     }
+    rows.extend(failed_rows(shown, sources, &rows));
     rows.sort_by(|a, b| order(&a.view).cmp(&order(&b.view)));
     rows
+}
+
+/// Slots that failed for good and are on no node any more.
+fn failed_rows(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Vec<Row> {
+    let progress = sources.planner.progress().get(shown.key);
+    let failed = progress.into_iter().flat_map(|progress| &progress.failed);
+    let gone = failed.filter(|(slot, _)| rows.iter().all(|row| row.view.slot != slot.0));
+    let row = |(slot, why): (&Slot, &String)| {
+        let mut view = blank(shown, *slot, None);
+        view.phase = Phase::Failed.to_string();
+        view.reason = Some(why.clone());
+        Row { view, counts: Counts::Not }
+    };
+    gone.map(row).collect()
 }
 
 fn blank(shown: Shown<'_>, slot: Slot, node: Option<&NodeId>) -> InstanceView {
@@ -218,6 +233,9 @@ fn placed_row(
             view.phase = Phase::Assigned.to_string();
         }
     }
+    if let Some(counts) = over(&mut view, sources, (shown.key, id, slot)) {
+        return Row { view, counts };
+    }
     if node.standing != Standing::Ready {
         view.phase = UNKNOWN.to_owned();
         (view.health, view.ready) = (None, None);
@@ -229,7 +247,40 @@ fn placed_row(
         Some(status) if Some(status.spec) == shown.spec => counts(shown.service, status),
         _ => Counts::Not,
     };
+    if let Some(why) = why {
+        // It runs, and it is about to go: from a drained node.
+        view.reason = Some(why.to_owned());
+    }
     Row { view, counts }
+}
+
+/// What is over is so wherever it was, and whatever its node says by now.
+fn over(
+    view: &mut InstanceView,
+    sources: Sources<'_>,
+    (key, id, slot): (&ServiceKey, &NodeId, Slot),
+) -> Option<Counts> {
+    let progress = sources.planner.progress();
+    if progress.is_done(key, id, slot) {
+        view.phase = Phase::Completed.to_string();
+        view.reason = None;
+        return Some(Counts::Completed);
+    }
+    let why = progress.why_failed(key, Some(id), slot)?;
+    view.phase = Phase::Failed.to_string();
+    view.reason = Some(why.to_owned());
+    Some(Counts::Not)
+}
+
+/// Slots that have completed and are on no node any more.
+fn completed_elsewhere(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> usize {
+    let Some(progress) = sources.planner.progress().get(shown.key) else { return 0 };
+    let Some(slots) = shown.service.mode.slots() else { return 0 };
+    let there = |slot: &Slot| {
+        rows.iter().any(|row| row.view.slot == slot.0 && row.counts == Counts::Completed)
+    };
+    let done = progress.done.range(..=Slot(slots));
+    if shown.service.stopped { 0 } else { done.filter(|slot| !there(slot)).count() }
 }
 
 fn counts(service: &Service, status: &InstanceStatus) -> Counts {
@@ -314,7 +365,10 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
     let count = |what: Counts| {
         u32::try_from(rows.iter().filter(|row| row.counts == what).count()).unwrap_or(u32::MAX)
     };
-    let (ready, completed) = (count(Counts::Ready), count(Counts::Completed));
+    let elsewhere = completed_elsewhere(shown, sources, rows);
+    let ready = count(Counts::Ready);
+    let completed =
+        count(Counts::Completed).saturating_add(u32::try_from(elsewhere).unwrap_or(u32::MAX));
     let (mode, stopped) = (shown.service.mode, shown.service.stopped);
     let placed = u32::try_from(rows.len()).unwrap_or(u32::MAX);
     let wanted = if stopped { 0 } else { mode.slots().unwrap_or(placed) };
@@ -322,7 +376,9 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
         Some(_) => sources.planner.why_nowhere(shown.key),
         None => Some("its specification is too large for a node: make it smaller".to_owned()),
     };
-    let settled = nowhere.is_none() && ready.saturating_add(completed) == wanted;
+    // A job is as wanted when all its runs have completed, not while they run.
+    let as_wanted = if mode.is_job() { completed } else { ready.saturating_add(completed) };
+    let settled = nowhere.is_none() && as_wanted == wanted;
     let mut reasons = reasons(rows);
     reasons.extend(nowhere);
     if stopped {

@@ -2,6 +2,17 @@
 //!
 //! In: what is wanted, a node, and what is taken of it. Out: nothing, or the first [`Misfit`].
 //! [`explain`] makes one sentence of the misfits of all nodes, as Docker Swarm does.
+//!
+//! | rule | source |
+//! |---|---|
+//! | constraints `==` and `!=`, without regard to case; a label that is not there is empty | SwarmKit, `manager/constraint/constraint.go` |
+//! | an instance whose node no longer meets its constraints is taken from it | SwarmKit, `manager/orchestrator/constraintenforcer` |
+//! | reservations are counted, limits are not | SwarmKit, `manager/scheduler/filter.go` (`ResourceFilter`) |
+//! | `max_replicas_per_node` | the same file (`MaxReplicasFilter`) |
+//! | platform of the image against that of the node, `x86_64` meaning `amd64` | the same file (`PlatformFilter`) |
+//! | ports of the node | the same file (`HostPortFilter`); addresses as Kubernetes' `NodePorts` |
+//! | availability: `pause` takes nothing new, `drain` gives what it has | SwarmKit, `api/types.proto` (`NodeSpec.Availability`) |
+//! | spread over labels, then fewest of the service, then fewest of all | SwarmKit, `manager/scheduler/nodeset.go`, `scheduler.go` (`nodeLess`) |
 
 use std::collections::BTreeMap;
 
@@ -9,17 +20,25 @@ use limpet_protocol::application::{Attribute, Constraint};
 use limpet_protocol::id::NodeId;
 use limpet_protocol::limits::{MAX_INSTANCES_PER_NODE, MAX_REASON_BYTES};
 
+use super::ports::port_text;
 use super::{Needs, Node, Standing, Usage, Wanted};
+use crate::store::records::Availability;
 
 /// Why a node does not suit. The order is that of the filters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Misfit {
     /// It was given up.
     Lost,
+    /// People let it take nothing new.
+    Paused,
+    /// People want it empty.
+    Drained,
     /// It does not meet the constraint at this place in the list.
     Constraint(usize),
     /// It has another operating system or architecture.
     Platform,
+    /// It lacks the device at this place in the list.
+    Device(usize),
     /// It has as many instances as a node may have.
     Full,
     /// It has as many instances of the service as its placement allows.
@@ -28,6 +47,8 @@ pub enum Misfit {
     Memory(u64),
     /// It has too little CPU left: so many thousandths are free.
     Cpu(u64),
+    /// A port that it needs is taken: UDP and not TCP, and the (first) number.
+    Port(bool, u16),
 }
 
 /// The filters that do not depend on what else runs on the node.
@@ -41,7 +62,10 @@ pub fn lasting_misfit(wanted: &Wanted, id: &NodeId, node: &Node) -> Option<Misfi
     if platform.is_some_and(|platform| !runs_platform(platform, node)) {
         return Some(Misfit::Platform);
     }
-    None
+    // A node that does not say which devices it has may have them: it is older than the question.
+    let devices = node.facts.devices.as_ref()?;
+    let lacks = |device: &String| !devices.contains(device);
+    wanted.devices.iter().position(lacks).map(Misfit::Device)
 }
 
 /// The filters that depend on what else runs on the node, `own` instances of the service among it.
@@ -66,10 +90,15 @@ pub fn passing_misfit(wanted: &Wanted, node: &Node, used: &Usage, own: usize) ->
     None
 }
 
-/// Whether new instances may go there as far as its link is concerned.
+/// Whether new instances may go there as far as its link and people are concerned.
 #[must_use]
 pub fn standing_misfit(node: &Node) -> Option<Misfit> {
-    (node.standing == Standing::Lost).then_some(Misfit::Lost)
+    match (node.standing, node.availability) {
+        (Standing::Lost, _) => Some(Misfit::Lost),
+        (_, Availability::Pause) => Some(Misfit::Paused),
+        (_, Availability::Drain) => Some(Misfit::Drained),
+        (_, Availability::Active) => None,
+    }
 }
 
 fn meets(constraint: &Constraint, id: &NodeId, node: &Node) -> bool {
@@ -130,12 +159,16 @@ impl Misfits {
     pub fn add(&mut self, misfit: Misfit) {
         let (rank, index, free) = match misfit {
             Misfit::Lost => (0, 0, 0),
-            Misfit::Constraint(index) => (1, index, 0),
-            Misfit::Platform => (2, 0, 0),
-            Misfit::Full => (3, 0, 0),
-            Misfit::MaxPerNode => (4, 0, 0),
-            Misfit::Memory(free) => (5, 0, free),
-            Misfit::Cpu(free) => (6, 0, free),
+            Misfit::Paused => (1, 0, 0),
+            Misfit::Drained => (2, 0, 0),
+            Misfit::Constraint(index) => (3, index, 0),
+            Misfit::Platform => (4, 0, 0),
+            Misfit::Device(index) => (5, index, 0),
+            Misfit::Full => (6, 0, 0),
+            Misfit::MaxPerNode => (7, 0, 0),
+            Misfit::Memory(free) => (8, 0, free),
+            Misfit::Cpu(free) => (9, 0, free),
+            Misfit::Port(udp, port) => (10 + u8::from(udp), usize::from(port), 0),
         };
         let (nodes, most_free) = self.causes.entry((rank, index)).or_default();
         *nodes += 1;
@@ -166,29 +199,39 @@ fn cause(wanted: &Wanted, (rank, index): (u8, usize), nodes: usize, free: u64) -
     let most = if one { "" } else { "at most " };
     match rank {
         0 => format!("{who} {} lost", verb("is", "are")),
-        1 => {
+        1 => format!("{who} {} cordoned", verb("is", "are")),
+        2 => format!("{who} {} drained", verb("is", "are")),
+        3 => {
             let constraint = wanted.placement.constraints.get(index);
             format!("{who} {}", constraint.map_or(String::new(), |c| unmet(c, one)))
         }
-        2 => {
+        4 => {
             let platform = wanted.platform.as_deref().unwrap_or_default();
             format!("{who} {has} another platform than {platform}")
         }
-        3 => format!("{who} {has} {MAX_INSTANCES_PER_NODE} instances, the most of a node"),
-        4 => {
+        5 => {
+            let device = wanted.devices.get(index).map_or("", String::as_str);
+            format!("{who} {} the device {device}", verb("lacks", "lack"))
+        }
+        6 => format!("{who} {has} {MAX_INSTANCES_PER_NODE} instances, the most of a node"),
+        7 => {
             let most = wanted.placement.max_replicas_per_node.unwrap_or_default();
             format!("{who} {} {most} of them, its max_replicas_per_node", verb("runs", "run"))
         }
-        5 => format!(
+        8 => format!(
             "{who} {has} too little memory left: {} needed, {most}{} free",
             bytes(needs.memory_bytes),
             bytes(free)
         ),
-        _ => format!(
+        9 => format!(
             "{who} {has} too little CPU left: {} needed, {most}{} free",
             cpus(u64::from(needs.cpu_millis)),
             cpus(free)
         ),
+        _ => {
+            let port = port_text((rank > 10, u16::try_from(index).unwrap_or_default()));
+            format!("{who} {has} port {port} taken already")
+        }
     }
 }
 

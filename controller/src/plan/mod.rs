@@ -8,29 +8,48 @@
 //! 1. What is placed and still fits stays where it is; running instances are never moved to make a
 //!    nicer picture.
 //! 2. An instance goes only where every filter lets it ([`filter`]): constraints, platform, free
-//!    memory and CPU, `max_replicas_per_node`, most instances of a node.
+//!    memory and CPU, `max_replicas_per_node`, most instances of a node, devices, ports, what people
+//!    let it take.
 //! 3. Among those: reachable nodes first, then the spread preferences, then fewest instances of the
 //!    service, then fewest of all, then the name ([`place`]).
-//! 4. A lost node keeps a slot only while no other node can take it, so that nothing is stopped in
+//! 4. A slot with named volumes goes back to the node where it first ran ([`homes`]).
+//! 5. Who finds no room takes that of lower priorities ([`preempt`]).
+//! 6. A drained node gives its instances a few at a time ([`moves`]).
+//! 7. A lost node keeps a slot only while no other node can take it, so that nothing is stopped in
 //!    vain when the node comes back.
 //!
-//! [`Planner`] keeps indexes by node and by service: the cost follows what changed.
+//! [`Planner`] keeps indexes by node and by service, and the nodes that suit in the order of what
+//! they run ([`index`]): the cost follows what changed.
 
+mod books;
+mod fill;
 pub mod filter;
+mod homes;
+mod index;
+mod keep;
+mod moves;
 mod place;
 mod planner;
+pub mod ports;
+mod preempt;
 pub mod progress;
+mod read;
+mod seat;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use limpet_protocol::application::{Mode, Placement, Service};
+use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
+use limpet_protocol::spec::{Mount, MountSource};
 
 use crate::store::records::Availability;
 
+pub use moves::{Move, Stage};
 pub use planner::{Changes, Planner};
+pub use ports::PortClaim;
 pub use progress::Ending;
 
 /// A service of an application.
@@ -81,6 +100,34 @@ pub struct Wanted {
     pub stopped: bool,
     /// Which ends of an instance are for good.
     pub ending: Ending,
+    /// The greater is placed first, and in the place of the smaller where there is no room.
+    pub priority: i32,
+    /// Ports of its node that each takes.
+    pub claims: Vec<PortClaim>,
+    /// Devices that its node has to have.
+    pub devices: Vec<String>,
+    /// The named volumes that it mounts.
+    pub volumes: Vec<String>,
+    /// How it leaves a node that is drained.
+    pub drain: Pace,
+}
+
+/// How instances leave a node that is drained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How many of a service at a time; 0 is all at once.
+    pub parallelism: u32,
+    /// The new one is ready before the old one is stopped.
+    pub start_first: bool,
+}
+
+impl Pace {
+    pub(crate) fn at_once(self) -> usize {
+        match self.parallelism {
+            0 => usize::MAX,
+            most => usize::try_from(most).unwrap_or(usize::MAX),
+        }
+    }
 }
 
 impl Wanted {
@@ -95,6 +142,11 @@ impl Wanted {
             platform: None,
             stopped: false,
             ending: Ending::Never,
+            priority: 0,
+            claims: vec![],
+            devices: vec![],
+            volumes: vec![],
+            drain: Pace { parallelism: 1, start_first: false },
         }
     }
 
@@ -113,8 +165,32 @@ impl Wanted {
             platform: service.spec.image.platform.clone(),
             stopped: service.stopped,
             ending: Ending::of(service),
+            priority: service.priority,
+            claims: PortClaim::of(service),
+            devices: service.spec.devices.iter().map(|device| device.host_path.clone()).collect(),
+            volumes: volumes(service),
+            drain: Pace {
+                parallelism: service.update.parallelism,
+                start_first: service.update.order == UpdateOrder::StartFirst,
+            },
         }
     }
+}
+
+impl Wanted {
+    /// Whether its slots keep to the nodes where they first ran.
+    #[must_use]
+    pub fn has_home(&self) -> bool {
+        !self.volumes.is_empty() && !self.placement.leaves_volumes && !self.mode.is_global()
+    }
+}
+
+fn volumes(service: &Service) -> Vec<String> {
+    let name = |mount: &Mount| match &mount.source {
+        MountSource::Volume { name } => Some(name.clone()),
+        _ => None,
+    };
+    service.spec.mounts.iter().filter_map(name).collect()
 }
 
 /// A reservation above this fits nowhere anyway; below it, sums cannot overflow.
@@ -173,6 +249,18 @@ impl Node {
         labels.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
         let availability = Availability::default();
         Self { standing, availability, facts: facts.clone(), labels }
+    }
+}
+
+impl Usage {
+    fn add(&mut self, needs: Needs) {
+        self.memory_bytes = self.memory_bytes.saturating_add(needs.memory_bytes);
+        self.cpu_millis = self.cpu_millis.saturating_add(u64::from(needs.cpu_millis));
+    }
+
+    fn remove(&mut self, needs: Needs) {
+        self.memory_bytes = self.memory_bytes.saturating_sub(needs.memory_bytes);
+        self.cpu_millis = self.cpu_millis.saturating_sub(u64::from(needs.cpu_millis));
     }
 }
 

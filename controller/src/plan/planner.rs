@@ -1,53 +1,47 @@
-//! The planner: indexes of what is wanted, what there is and what is placed, and the plan.
+//! The planner: what is wanted, what there is, what is placed, and the plan.
 //!
-//! Changes come in one by one and mark the services they concern; [`Planner::plan`] looks at
-//! those only. Keeping comes before placing, for all of them, so that nothing new takes the room
-//! of what is already there.
+//! Changes come in one by one and mark what they concern; [`Planner::plan`] looks at that only.
+//! Keeping comes before placing, for all of them, so that nothing new takes the room of what is
+//! already there. The steps have files of their own: [`super::keep`], [`super::fill`],
+//! [`super::moves`], [`super::preempt`]; what others read is in [`super::read`].
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use limpet_protocol::assignment::{AssignedService, Assignment};
-use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
+use limpet_protocol::assignment::Assignment;
+use limpet_protocol::id::{ApplicationName, NodeId, Slot};
 use limpet_protocol::report::InstanceStatus;
 
-use super::filter::{
-    Misfit, Misfits, bytes, cut, explain, lasting_misfit, passing_misfit, standing_misfit,
-};
-use super::place::{Candidate, Choice};
+use super::books::{Books, Rates, Sitting};
+use super::keep::Look;
+use super::moves::{Move, Stage};
 use super::progress::{Progress, Run};
-use super::{Needs, Node, ServiceKey, Standing, Unplaced, Usage, Wanted};
-use crate::store::records::Held;
-
-/// Where the instances of one service are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Placed {
-    spec: Option<SpecHash>,
-    needs: Needs,
-    on: BTreeMap<NodeId, BTreeSet<Slot>>,
-}
-
-/// A node and what is taken of it.
-#[derive(Debug, Clone)]
-struct Seat {
-    /// Shared with the copies of the planner.
-    node: Arc<Node>,
-    used: Usage,
-    services: BTreeSet<ServiceKey>,
-}
+use super::{Needs, Node, ServiceKey, Standing, Wanted};
+use crate::store::records::{Availability, Held};
 
 /// See the module. A copy plans for itself: what would be, if.
 #[derive(Debug, Default, Clone)]
 pub struct Planner {
-    wanted: BTreeMap<ServiceKey, Wanted>,
-    seats: BTreeMap<NodeId, Seat>,
-    placed: BTreeMap<ServiceKey, Placed>,
-    unplaced: BTreeMap<ServiceKey, Vec<Unplaced>>,
+    pub(super) wanted: BTreeMap<ServiceKey, Arc<Wanted>>,
+    pub(super) books: Books,
+    pub(super) progress: Progress,
+    /// Slots that have no node.
+    pub(super) pending: BTreeMap<ServiceKey, BTreeSet<Slot>>,
+    /// Nodes that match and have no room, of services with one instance on each node.
+    pub(super) pending_on: BTreeMap<ServiceKey, BTreeSet<NodeId>>,
+    /// Why an instance had to go that is not placed again.
+    pub(super) gave_way: BTreeMap<(ServiceKey, Option<NodeId>, Slot), String>,
+    /// Services that use a volume.
+    pub(super) sharers: BTreeMap<String, BTreeSet<ServiceKey>>,
     /// Services to look at.
-    dirty: BTreeSet<ServiceKey>,
-    /// Services that any change of any node may concern: global ones and those with open slots.
-    open: BTreeSet<ServiceKey>,
-    progress: Progress,
+    dirty: BTreeMap<ServiceKey, Look>,
+    /// Services with slots that want another node: any change of any node may concern them.
+    pub(super) open: BTreeSet<ServiceKey>,
+    /// Services with one instance on each node.
+    global: BTreeSet<ServiceKey>,
+    /// Services with slots on their way.
+    pub(super) moving: BTreeSet<ServiceKey>,
 }
 
 /// What a plan changed.
@@ -66,22 +60,221 @@ impl Planner {
         application: &ApplicationName,
         services: BTreeMap<ServiceKey, Wanted>,
     ) {
-        let gone: Vec<ServiceKey> = self
-            .wanted_of(application)
-            .filter(|key| !services.contains_key(key))
-            .cloned()
-            .collect();
+        let of = self.wanted.keys().filter(|key| key.application == *application);
+        let gone: Vec<ServiceKey> = of.filter(|key| !services.contains_key(key)).cloned().collect();
         for key in gone {
-            self.wanted.remove(&key);
-            self.progress.begin(&key, None);
-            self.dirty.insert(key);
+            self.set_service(&key, None);
         }
         for (key, wanted) in services {
-            self.progress.begin(&key, Some(wanted.spec));
-            if self.wanted.get(&key) != Some(&wanted) {
-                self.dirty.insert(key.clone());
-                self.wanted.insert(key, wanted);
+            self.set_service(&key, Some(wanted));
+        }
+    }
+
+    fn set_service(&mut self, key: &ServiceKey, new: Option<Wanted>) {
+        self.progress.begin(key, new.as_ref().map(|wanted| (wanted.spec, wanted.mode.is_global())));
+        let old = self.wanted.remove(key);
+        if old.as_deref() != new.as_ref() {
+            let look = match (&old, &new) {
+                (Some(old), Some(new)) if self.stays(key, old, new) => Look::default(),
+                _ => Look::whole(),
+            };
+            self.look(key, look);
+        }
+        if let Some(old) = old {
+            self.note_sharer(key, &old.volumes, false);
+        }
+        self.global.remove(key);
+        let Some(new) = new else { return self.progress.clear_homes(key) };
+        self.note_sharer(key, &new.volumes, true);
+        if new.mode.is_global() {
+            self.global.insert(key.clone());
+        }
+        if !new.has_home() {
+            self.progress.clear_homes(key);
+        }
+        self.wanted.insert(key.clone(), Arc::new(new));
+    }
+
+    /// Whether a change of a service lets all that is placed stay as it is counted.
+    fn stays(&self, key: &ServiceKey, old: &Wanted, new: &Wanted) -> bool {
+        let rests = self.books.placed.get(key).is_some_and(|placed| !placed.resting.is_empty());
+        if old.mode.is_global() || new.mode.is_global() || (rests && old.spec != new.spec) {
+            return false;
+        }
+        let mut like_old = new.clone();
+        like_old.spec = old.spec;
+        like_old.mode = old.mode;
+        like_old.drain = old.drain;
+        like_old.placement.spread.clone_from(&old.placement.spread);
+        like_old == *old
+    }
+
+    /// Adds a node or changes what it is.
+    pub fn set_node(&mut self, id: &NodeId, node: Node) {
+        let old = self.books.seats.get(id).map(|seat| Arc::clone(&seat.node));
+        if !self.books.set_node(id, node.clone()) {
+            return;
+        }
+        // A link that comes and goes moves nothing that is there.
+        let link_only = old.is_some_and(|old| {
+            let is = |standing| [Standing::Ready, Standing::Unreachable].contains(&standing);
+            is(old.standing)
+                && is(node.standing)
+                && *old == (Node { standing: old.standing, ..node })
+        });
+        if !link_only {
+            self.look_on(id);
+        }
+        self.wake(&[id.clone()].into(), true);
+    }
+
+    /// Forgets a node and the data on it; what it had is placed elsewhere.
+    pub fn remove_node(&mut self, id: &NodeId) {
+        self.progress.remove_homes(id);
+        for (key, _) in self.books.remove_node(id) {
+            self.look(&key, Look::default());
+        }
+        for key in self.moving.clone() {
+            self.look(&key, Look::default());
+        }
+        for nodes in self.pending_on.values_mut() {
+            nodes.remove(id);
+        }
+        self.pending_on.retain(|_, nodes| !nodes.is_empty());
+        self.wake(&BTreeSet::new(), false);
+    }
+
+    /// Takes over what was placed before, after the applications and nodes are known.
+    pub fn restore(&mut self, assignment: &Assignment) {
+        for share in &assignment.services {
+            let (application, service) = (share.application.clone(), share.service.clone());
+            let key = ServiceKey { application, service };
+            self.look(&key, Look::whole());
+            if !self.books.seats.contains_key(&assignment.node) {
+                continue;
             }
+            let wanted = self.wanted.get(&key).cloned();
+            let wanted = wanted.as_deref();
+            self.books.set_rates(
+                &key,
+                Rates {
+                    spec: share.spec,
+                    needs: wanted.map_or_else(Needs::default, |wanted| wanted.needs),
+                    claims: wanted.map(|wanted| wanted.claims.clone()).unwrap_or_default(),
+                    priority: wanted.map_or(0, |wanted| wanted.priority),
+                },
+            );
+            let by_node = wanted.is_some_and(|wanted| wanted.mode.is_global());
+            for slot in &share.slots {
+                self.restore_one(&key, (&assignment.node, *slot), by_node);
+            }
+            self.books.is_as_before(&key, &assignment.node);
+        }
+    }
+
+    fn restore_one(&mut self, key: &ServiceKey, (id, slot): (&NodeId, Slot), by_node: bool) {
+        let rests = self.progress.is_over(key, id, slot);
+        let other = self.books.placed.get(key).and_then(|placed| placed.at.get(&slot)).cloned();
+        let how = Sitting { by_node, rests };
+        let Some(other) = other.filter(|other| !by_node && other != id) else {
+            return self.books.sit(key, (id, slot), how);
+        };
+        // One slot on two nodes was on its way from the drained one; anything else can only come
+        // from a damaged store: the first keeps it.
+        let drained = |id: &NodeId| {
+            let seat = self.books.seats.get(id);
+            seat.is_some_and(|seat| seat.node.availability == Availability::Drain)
+        };
+        let (from, to) = match (drained(&other), drained(id)) {
+            (true, false) => (other, id.clone()),
+            (false, true) => (id.clone(), other),
+            _ => return,
+        };
+        self.books.sit(key, (id, slot), how);
+        self.books.bind(key, slot, &to);
+        let step = Move { from, to, stage: Stage::Coming { old_stays: true } };
+        if let Some(placed) = self.books.placed.get_mut(key) {
+            placed.moves.insert(slot, step);
+        }
+    }
+
+    /// Places what has to be placed. Planning twice changes nothing.
+    pub fn plan(&mut self) -> Changes {
+        let mut services = BTreeSet::new();
+        while !self.dirty.is_empty() {
+            let dirty = std::mem::take(&mut self.dirty);
+            let priority = |key: &ServiceKey| self.wanted.get(key).map_or(0, |w| w.priority);
+            let mut order: Vec<(i32, &ServiceKey)> =
+                dirty.keys().map(|key| (priority(key), key)).collect();
+            order.sort();
+            for (_, key) in &order {
+                self.keep(key, &dirty[*key]);
+            }
+            order.sort_by_key(|(priority, key)| (Reverse(*priority), *key));
+            for (_, key) in &order {
+                self.fill(key, &dirty[*key]);
+            }
+            services.extend(dirty.keys().cloned());
+            let freed = self.books.take_freed();
+            if !freed.is_empty() {
+                self.wake_others(&freed, &dirty);
+            }
+        }
+        let nodes = self.books.take_changed();
+        Changes { nodes, services }
+    }
+
+    /// Has a service looked at.
+    pub(super) fn look(&mut self, key: &ServiceKey, look: Look) {
+        self.dirty.entry(key.clone()).or_default().add(look);
+    }
+
+    #[cfg(test)]
+    pub(super) fn look_at_everything(&mut self) {
+        for key in self.wanted.keys().cloned().collect::<Vec<_>>() {
+            self.look(&key, Look::whole());
+        }
+    }
+
+    /// Has everything on a node looked at.
+    fn look_on(&mut self, id: &NodeId) {
+        let services = self.books.seats.get(id).map(|seat| seat.services.clone());
+        for key in services.unwrap_or_default() {
+            self.look(&key, Look::on(id));
+        }
+        for key in self.moving.clone() {
+            self.look(&key, Look::default());
+        }
+    }
+
+    /// Some nodes have more room or are others: whom may that concern?
+    fn wake(&mut self, nodes: &BTreeSet<NodeId>, others: bool) {
+        for key in self.open.clone() {
+            self.look(&key, Look::default());
+        }
+        let look = Look { whole: false, nodes: nodes.clone() };
+        if others {
+            for key in self.global.clone() {
+                self.look(&key, look.clone());
+            }
+        }
+    }
+
+    /// Room was freed by the services of this round: the others that wait are looked at.
+    fn wake_others(&mut self, freed: &BTreeSet<NodeId>, done: &BTreeMap<ServiceKey, Look>) {
+        let waiting: Vec<ServiceKey> =
+            self.open.iter().filter(|key| !done.contains_key(*key)).cloned().collect();
+        for key in waiting {
+            self.look(&key, Look::default());
+        }
+        let on: Vec<(ServiceKey, BTreeSet<NodeId>)> = self
+            .pending_on
+            .iter()
+            .filter(|(key, _)| !done.contains_key(*key))
+            .map(|(key, nodes)| (key.clone(), nodes.intersection(freed).cloned().collect()))
+            .collect();
+        for (key, nodes) in on.into_iter().filter(|(_, nodes)| !nodes.is_empty()) {
+            self.look(&key, Look { whole: false, nodes });
         }
     }
 
@@ -90,7 +283,7 @@ impl Planner {
         let key = ServiceKey::of(&status.instance);
         let slot = status.instance.slot;
         let Some(wanted) = self.wanted.get(&key) else { return false };
-        let placed = self.placed.get(&key).and_then(|placed| placed.on.get(node));
+        let placed = self.books.placed.get(&key).and_then(|placed| placed.on.get(node));
         if !placed.is_some_and(|slots| slots.contains(&slot)) {
             return false;
         }
@@ -98,7 +291,8 @@ impl Planner {
         let run = Run { node, by_node, ending: wanted.ending, spec: wanted.spec };
         let over = self.progress.note(&key, run, status);
         if over {
-            self.dirty.insert(key);
+            self.books.rest(&key, node, slot, by_node);
+            self.look(&key, Look::default());
         }
         over
     }
@@ -124,447 +318,5 @@ impl Planner {
     /// The same, to restore and to keep it.
     pub const fn progress_mut(&mut self) -> &mut Progress {
         &mut self.progress
-    }
-
-    fn wanted_of(&self, application: &ApplicationName) -> impl Iterator<Item = &ServiceKey> {
-        self.wanted.keys().filter(move |key| key.application == *application)
-    }
-
-    /// Adds a node or changes what it is.
-    pub fn set_node(&mut self, id: &NodeId, node: Node) {
-        if let Some(seat) = self.seats.get_mut(id) {
-            if *seat.node == node {
-                return;
-            }
-            seat.node = Arc::new(node);
-            self.dirty.extend(seat.services.iter().cloned());
-        } else {
-            let (node, used) = (Arc::new(node), Usage::default());
-            let seat = Seat { node, used, services: BTreeSet::new() };
-            self.seats.insert(id.clone(), seat);
-        }
-        self.dirty.extend(self.open.iter().cloned());
-    }
-
-    /// Forgets a node; what it had is placed elsewhere.
-    pub fn remove_node(&mut self, id: &NodeId) {
-        let Some(seat) = self.seats.remove(id) else { return };
-        for key in &seat.services {
-            if let Some(placed) = self.placed.get_mut(key) {
-                placed.on.remove(id);
-            }
-        }
-        self.dirty.extend(seat.services);
-        self.dirty.extend(self.open.iter().cloned());
-    }
-
-    /// Takes over what was placed before, after the applications and nodes are known.
-    pub fn restore(&mut self, assignment: &Assignment) {
-        for share in &assignment.services {
-            let key = ServiceKey {
-                application: share.application.clone(),
-                service: share.service.clone(),
-            };
-            self.dirty.insert(key.clone());
-            if !self.seats.contains_key(&assignment.node) {
-                continue;
-            }
-            let mut placed = self.lift(&key);
-            placed.spec = Some(share.spec);
-            placed.needs = self.wanted.get(&key).map_or_else(Needs::default, |w| w.needs);
-            let slots = share.slots.iter().copied();
-            placed.on.entry(assignment.node.clone()).or_default().extend(slots);
-            self.put(&key, placed);
-        }
-    }
-
-    /// Places what has to be placed. Planning twice changes nothing.
-    pub fn plan(&mut self) -> Changes {
-        let mut changes = Changes::default();
-        while !self.dirty.is_empty() {
-            let services = std::mem::take(&mut self.dirty);
-            let before: BTreeMap<&ServiceKey, Placed> = services
-                .iter()
-                .map(|key| (key, self.placed.get(key).cloned().unwrap_or_default()))
-                .collect();
-            for key in &services {
-                self.keep(key);
-            }
-            for key in &services {
-                self.fill(key);
-            }
-            let freed = self.compare(&before, &mut changes);
-            if freed {
-                let open = self.open.difference(&services);
-                self.dirty.extend(open.cloned());
-            }
-            changes.services.extend(services);
-        }
-        changes
-    }
-
-    /// Notes the nodes whose set changed; whether any has fewer instances than before.
-    fn compare(&self, before: &BTreeMap<&ServiceKey, Placed>, changes: &mut Changes) -> bool {
-        let none = Placed::default();
-        let mut freed = false;
-        for (key, old) in before {
-            let new = self.placed.get(*key).unwrap_or(&none);
-            for id in old.on.keys().chain(new.on.keys()) {
-                let (was, is) = (old.on.get(id), new.on.get(id));
-                if was != is || (is.is_some() && old.spec != new.spec) {
-                    changes.nodes.insert(id.clone());
-                }
-                freed |= was.map_or(0, BTreeSet::len) > is.map_or(0, BTreeSet::len);
-            }
-            freed |= old.needs != new.needs;
-        }
-        freed
-    }
-
-    /// Takes a service off the indexes.
-    fn lift(&mut self, key: &ServiceKey) -> Placed {
-        let placed = self.placed.remove(key).unwrap_or_default();
-        for (id, slots) in &placed.on {
-            if let Some(seat) = self.seats.get_mut(id) {
-                seat.services.remove(key);
-                for _ in slots {
-                    seat.used.memory_bytes -= placed.needs.memory_bytes;
-                    seat.used.cpu_millis -= u64::from(placed.needs.cpu_millis);
-                    seat.used.instances -= 1;
-                }
-            }
-        }
-        placed
-    }
-
-    /// Puts a service on the indexes.
-    fn put(&mut self, key: &ServiceKey, mut placed: Placed) {
-        placed.on.retain(|_, slots| !slots.is_empty());
-        for (id, slots) in &placed.on {
-            if let Some(seat) = self.seats.get_mut(id) {
-                seat.services.insert(key.clone());
-                for _ in slots {
-                    seat.used.add(placed.needs);
-                }
-            }
-        }
-        if !placed.on.is_empty() {
-            self.placed.insert(key.clone(), placed);
-        }
-    }
-
-    /// Keeps of a service what still fits, at most as many as are wanted.
-    fn keep(&mut self, key: &ServiceKey) {
-        let old = self.lift(key);
-        let Some(wanted) = self.wanted.get(key).filter(|wanted| !wanted.stopped) else { return };
-        let mut fitting: Vec<(bool, Slot, NodeId)> = vec![];
-        for (id, slots) in &old.on {
-            let Some(seat) = self.seats.get(id) else { continue };
-            if lasting_misfit(wanted, id, &seat.node).is_some() {
-                continue;
-            }
-            let mut used = seat.used;
-            for (own, slot) in slots.iter().enumerate() {
-                if passing_misfit(wanted, &seat.node, &used, own).is_some() {
-                    break;
-                }
-                used.add(wanted.needs);
-                fitting.push((seat.node.standing == Standing::Lost, *slot, id.clone()));
-            }
-        }
-        fitting.sort();
-        let mut new = Placed { spec: Some(wanted.spec), needs: wanted.needs, on: BTreeMap::new() };
-        let most = wanted
-            .mode
-            .slots()
-            .map_or(usize::MAX, |slots| usize::try_from(slots).unwrap_or(usize::MAX));
-        let (mut kept, mut taken) = (0, BTreeSet::new());
-        for (_, slot, id) in fitting {
-            // One slot on two nodes can only come from a damaged store: the first keeps it.
-            let fresh = if wanted.mode.is_global() {
-                slot == Slot(1)
-            } else {
-                kept < most && taken.insert(slot)
-            };
-            if fresh {
-                kept += 1;
-                new.on.entry(id).or_default().insert(slot);
-            }
-        }
-        self.put(key, new);
-    }
-
-    /// Places what a service lacks.
-    fn fill(&mut self, key: &ServiceKey) {
-        self.unplaced.remove(key);
-        self.open.remove(key);
-        let wanted = self.wanted.get(key).filter(|wanted| !wanted.stopped);
-        let Some(wanted) = wanted.cloned() else { return };
-        let mut placed = self.lift(key);
-        placed.spec = Some(wanted.spec);
-        placed.needs = wanted.needs;
-        let unplaced = match wanted.mode.slots() {
-            Some(replicas) => self.fill_replicas((key, &wanted), replicas, &mut placed),
-            None => self.fill_nodes(&wanted, &mut placed),
-        };
-        self.put(key, placed);
-        if !unplaced.is_empty() || wanted.mode.is_global() {
-            self.open.insert(key.clone());
-        }
-        if !unplaced.is_empty() {
-            self.unplaced.insert(key.clone(), unplaced);
-        }
-    }
-
-    fn fill_replicas(
-        &self,
-        (key, wanted): (&ServiceKey, &Wanted),
-        replicas: u32,
-        placed: &mut Placed,
-    ) -> Vec<Unplaced> {
-        let open = self.open_slots(key, replicas, placed);
-        if open.is_empty() {
-            return vec![];
-        }
-        let mut choice = self.choice(wanted, placed);
-        let mut unplaced = vec![];
-        let mut why = None;
-        for (slot, lost_on) in open {
-            let chosen = self.next(wanted, &mut choice);
-            if let Some(id) = chosen {
-                if let Some(slots) = lost_on.and_then(|lost| placed.on.get_mut(&lost)) {
-                    slots.remove(&slot);
-                }
-                placed.on.entry(id).or_default().insert(slot);
-                continue;
-            }
-            let why = why.get_or_insert_with(|| self.why(wanted, placed));
-            let reason = match &lost_on {
-                Some(lost) => cut(format!("node {lost} is lost and no other can take it: {why}")),
-                None => why.clone(),
-            };
-            unplaced.push(Unplaced { slot, node: lost_on, reason });
-        }
-        unplaced
-    }
-
-    /// The slots that want a node, in their order: new ones, and those whose node is lost.
-    fn open_slots(
-        &self,
-        key: &ServiceKey,
-        replicas: u32,
-        placed: &Placed,
-    ) -> BTreeMap<Slot, Option<NodeId>> {
-        let mut open = BTreeMap::new();
-        let mut taken = BTreeSet::new();
-        for (id, slots) in &placed.on {
-            taken.extend(slots.iter().copied());
-            if self.seats.get(id).is_some_and(|seat| seat.node.standing == Standing::Lost) {
-                let left = slots.iter().filter(|slot| !self.progress.is_over(key, id, **slot));
-                open.extend(left.map(|slot| (*slot, Some(id.clone()))));
-            }
-        }
-        if let Some(progress) = self.progress.get(key) {
-            let over = progress.done.iter().chain(progress.failed.keys());
-            taken.extend(over.filter(|slot| slot.0 <= replicas).copied());
-        }
-        let lacking = usize::try_from(replicas).unwrap_or(usize::MAX).saturating_sub(taken.len());
-        let free = (1..).map(Slot).filter(|slot| !taken.contains(slot));
-        open.extend(free.take(lacking).map(|slot| (slot, None)));
-        open
-    }
-
-    /// All nodes that may take an instance now.
-    fn choice(&self, wanted: &Wanted, placed: &Placed) -> Choice {
-        let mut choice = Choice::default();
-        let spread = wanted.placement.spread.as_slice();
-        for (id, seat) in &self.seats {
-            let own = placed.on.get(id).map_or(0, BTreeSet::len);
-            if standing_misfit(&seat.node).is_some()
-                || lasting_misfit(wanted, id, &seat.node).is_some()
-            {
-                choice.count_only(spread, &seat.node, own);
-                continue;
-            }
-            let candidate = Candidate {
-                unreachable: seat.node.standing != Standing::Ready,
-                own,
-                all: seat.used.instances + own,
-                node: id.clone(),
-            };
-            choice.offer(spread, &seat.node, candidate);
-        }
-        choice
-    }
-
-    /// The best node that still has room, taken.
-    fn next(&self, wanted: &Wanted, choice: &mut Choice) -> Option<NodeId> {
-        while let Some((path, candidate)) = choice.best() {
-            let Some(seat) = self.seats.get(&candidate.node) else { continue };
-            let used = seat.used.with(wanted.needs, candidate.own);
-            if passing_misfit(wanted, &seat.node, &used, candidate.own).is_none() {
-                let id = candidate.node.clone();
-                choice.chosen(path, candidate);
-                return Some(id);
-            }
-        }
-        None
-    }
-
-    /// Why no node can take one more.
-    fn why(&self, wanted: &Wanted, placed: &Placed) -> String {
-        let mut misfits = Misfits::default();
-        for (id, seat) in &self.seats {
-            let own = placed.on.get(id).map_or(0, BTreeSet::len);
-            let used = seat.used.with(wanted.needs, own);
-            let misfit = standing_misfit(&seat.node)
-                .or_else(|| lasting_misfit(wanted, id, &seat.node))
-                .or_else(|| passing_misfit(wanted, &seat.node, &used, own));
-            if let Some(misfit) = misfit {
-                misfits.add(misfit);
-            }
-        }
-        explain(wanted, &misfits)
-    }
-
-    fn fill_nodes(&self, wanted: &Wanted, placed: &mut Placed) -> Vec<Unplaced> {
-        let slot = Slot(1);
-        let mut unplaced = vec![];
-        for (id, seat) in &self.seats {
-            let node = Some(id.clone());
-            if placed.on.contains_key(id) {
-                if standing_misfit(&seat.node).is_some() {
-                    let reason = format!("node {id} is lost");
-                    unplaced.push(Unplaced { slot, node, reason });
-                }
-                continue;
-            }
-            if standing_misfit(&seat.node).is_some()
-                || lasting_misfit(wanted, id, &seat.node).is_some()
-            {
-                continue;
-            }
-            if let Some(misfit) = passing_misfit(wanted, &seat.node, &seat.used, 0) {
-                let mut misfits = Misfits::default();
-                misfits.add(misfit);
-                let reason = cut(format!("{id} has no room: {}", explain(wanted, &misfits)));
-                unplaced.push(Unplaced { slot, node, reason });
-            } else {
-                placed.on.entry(id.clone()).or_default().insert(slot);
-            }
-        }
-        unplaced
-    }
-}
-
-/// What the planner knows, for those who publish and show it.
-impl Planner {
-    /// What a node shall run, in the order of the names.
-    #[must_use]
-    pub fn share(&self, id: &NodeId) -> Vec<AssignedService> {
-        let Some(seat) = self.seats.get(id) else { return vec![] };
-        let share = |key: &ServiceKey| {
-            let placed = self.placed.get(key)?;
-            let slots: Vec<Slot> = placed.on.get(id)?.iter().copied().collect();
-            let done = slots.iter().filter(|slot| self.progress.is_over(key, id, **slot));
-            let done = done.copied().collect();
-            let (application, service) = (key.application.clone(), key.service.clone());
-            let share = AssignedService::new(application, service, placed.spec?, slots);
-            Some(AssignedService { done, ..share })
-        };
-        seat.services.iter().filter_map(share).collect()
-    }
-
-    /// What is wanted of a service.
-    #[must_use]
-    pub fn wanted(&self, key: &ServiceKey) -> Option<&Wanted> {
-        self.wanted.get(key)
-    }
-
-    /// Every place of a service.
-    pub fn places(&self, key: &ServiceKey) -> impl Iterator<Item = (&NodeId, Slot)> {
-        let on = self.placed.get(key).map(|placed| &placed.on);
-        on.into_iter().flatten().flat_map(|(id, slots)| slots.iter().map(move |slot| (id, *slot)))
-    }
-
-    /// Whether all instances of a service are on this node; not if there are none.
-    #[must_use]
-    pub fn is_local(&self, key: &ServiceKey, id: &NodeId) -> bool {
-        self.placed.get(key).is_some_and(|placed| placed.on.keys().eq([id]))
-    }
-
-    /// The slots of a service that are not where they should be.
-    #[must_use]
-    pub fn unplaced(&self, key: &ServiceKey) -> &[Unplaced] {
-        self.unplaced.get(key).map_or(&[], Vec::as_slice)
-    }
-
-    /// The services with instances on a node.
-    pub fn services_on(&self, id: &NodeId) -> impl Iterator<Item = &ServiceKey> {
-        self.seats.get(id).into_iter().flat_map(|seat| &seat.services)
-    }
-
-    /// How a node stands; none if there is no such node.
-    #[must_use]
-    pub fn standing(&self, id: &NodeId) -> Option<Standing> {
-        self.seats.get(id).map(|seat| seat.node.standing)
-    }
-
-    /// What is taken of a node.
-    #[must_use]
-    pub fn usage(&self, id: &NodeId) -> Usage {
-        self.seats.get(id).map_or_else(Usage::default, |seat| seat.used)
-    }
-
-    /// Whether any node runs or shall run a service with this spec.
-    #[must_use]
-    pub fn is_named(&self, key: &ServiceKey, spec: SpecHash) -> bool {
-        self.placed.get(key).is_some_and(|placed| placed.spec == Some(spec))
-    }
-
-    /// Why nodes cannot take one more instance of a service, one for each such node.
-    #[must_use]
-    pub fn misfits(&self, key: &ServiceKey) -> Vec<Misfit> {
-        let Some(wanted) = self.wanted.get(key) else { return vec![] };
-        let placed = self.placed.get(key);
-        let misfit = |(id, seat): (&NodeId, &Seat)| {
-            let own = placed.and_then(|placed| placed.on.get(id)).map_or(0, BTreeSet::len);
-            standing_misfit(&seat.node)
-                .or_else(|| lasting_misfit(wanted, id, &seat.node))
-                .or_else(|| passing_misfit(wanted, &seat.node, &seat.used, own))
-        };
-        self.seats.iter().filter_map(misfit).collect()
-    }
-
-    /// Why a global service is nowhere, if it is.
-    #[must_use]
-    pub fn why_nowhere(&self, key: &ServiceKey) -> Option<String> {
-        let wanted = self.wanted.get(key)?;
-        let nowhere = wanted.mode.is_global()
-            && !wanted.stopped
-            && !self.placed.contains_key(key)
-            && !self.unplaced.contains_key(key);
-        nowhere.then(|| self.why(wanted, &Placed::default()))
-    }
-}
-
-impl Usage {
-    fn add(&mut self, needs: Needs) {
-        self.memory_bytes = self.memory_bytes.saturating_add(needs.memory_bytes);
-        self.cpu_millis += u64::from(needs.cpu_millis);
-        self.instances += 1;
-    }
-
-    fn with(mut self, needs: Needs, instances: usize) -> Self {
-        for _ in 0..instances {
-            self.add(needs);
-        }
-        self
-    }
-
-    /// In words, for people.
-    #[must_use]
-    pub fn in_words(&self) -> String {
-        format!("{} of memory and {} instances", bytes(self.memory_bytes), self.instances)
     }
 }

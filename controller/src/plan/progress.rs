@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::application::Service;
-use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
+use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Health, InstanceStatus};
 use limpet_protocol::spec::{DependencyCondition, RestartCondition};
@@ -84,16 +84,71 @@ impl Progress {
         self.applications.entry(application.clone()).or_insert(record);
     }
 
-    /// A service is wanted with this spec, or not at all: what is known of another is forgotten.
-    pub(super) fn begin(&mut self, key: &ServiceKey, spec: Option<SpecHash>) {
+    /// The node where a slot's volumes are.
+    #[must_use]
+    pub fn home(&self, key: &ServiceKey, slot: Slot) -> Option<&NodeId> {
+        self.applications.get(&key.application)?.homes.get(&key.service)?.get(&slot)
+    }
+
+    /// The nodes where volumes of a service are.
+    pub(super) fn homes(&self, key: &ServiceKey) -> impl Iterator<Item = &NodeId> + use<'_> {
+        let record = self.applications.get(&key.application);
+        let homes = record.and_then(|record| record.homes.get(&key.service));
+        homes.into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// A slot has its home on a node.
+    pub(super) fn set_home(&mut self, key: &ServiceKey, (id, slot): (&NodeId, Slot)) {
+        let record = self.applications.entry(key.application.clone()).or_default();
+        record.homes.entry(key.service.clone()).or_default().insert(slot, id.clone());
+        self.changed.insert(key.application.clone());
+    }
+
+    /// A service has no homes any more.
+    pub(super) fn clear_homes(&mut self, key: &ServiceKey) {
         let Some(record) = self.applications.get_mut(&key.application) else { return };
-        let known = record.services.get(&key.service).map(|progress| progress.spec);
-        if known.is_some() && known != spec {
-            record.services.remove(&key.service);
-            if record.services.is_empty() {
-                self.applications.remove(&key.application);
+        if record.homes.remove(&key.service).is_some() {
+            self.tidy(&key.application);
+        }
+    }
+
+    /// A node is gone, and what was on it.
+    pub(super) fn remove_homes(&mut self, id: &NodeId) {
+        let mut changed = vec![];
+        for (application, record) in &mut self.applications {
+            let before: usize = record.homes.values().map(BTreeMap::len).sum();
+            for homes in record.homes.values_mut() {
+                homes.retain(|_, home| home != id);
             }
-            self.changed.insert(key.application.clone());
+            record.homes.retain(|_, homes| !homes.is_empty());
+            if record.homes.values().map(BTreeMap::len).sum::<usize>() != before {
+                changed.push(application.clone());
+            }
+        }
+        changed.iter().for_each(|application| self.tidy(application));
+    }
+
+    /// An application's record changed; one that says nothing goes.
+    fn tidy(&mut self, application: &ApplicationName) {
+        if self.applications.get(application).is_some_and(ProgressRecord::is_empty) {
+            self.applications.remove(application);
+        }
+        self.changed.insert(application.clone());
+    }
+
+    /// A service is wanted with this spec, with one instance on each node or not, or not at all:
+    /// what is known of another is forgotten.
+    pub(super) fn begin(&mut self, key: &ServiceKey, wanted: Option<(SpecHash, bool)>) {
+        let Some(record) = self.applications.get_mut(&key.application) else { return };
+        let Some(known) = record.services.get(&key.service) else { return };
+        let by_node = !known.done_on.is_empty() || !known.failed_on.is_empty();
+        let by_slot = !known.done.is_empty() || !known.failed.is_empty();
+        let same = wanted.is_some_and(|(spec, nodes)| {
+            spec == known.spec && (nodes || !by_node) && (!nodes || !by_slot)
+        });
+        if !same {
+            record.services.remove(&key.service);
+            self.tidy(&key.application);
         }
     }
 
@@ -196,17 +251,20 @@ impl Progress {
 
     /// What was kept of applications that are no more need not be kept.
     pub fn retain(&mut self, is_wanted: impl Fn(&ServiceKey) -> bool) {
+        let mut changed = vec![];
         for (application, record) in &mut self.applications {
-            let before = record.services.len();
-            record.services.retain(|service, _| {
+            let wanted = |service: &ServiceName| {
                 let application = application.clone();
                 is_wanted(&ServiceKey { application, service: service.clone() })
-            });
-            if record.services.len() != before {
-                self.changed.insert(application.clone());
+            };
+            let before = (record.services.len(), record.homes.len());
+            record.services.retain(|service, _| wanted(service));
+            record.homes.retain(|service, _| wanted(service));
+            if (record.services.len(), record.homes.len()) != before {
+                changed.push(application.clone());
             }
         }
-        self.applications.retain(|_, record| !record.services.is_empty());
+        changed.iter().for_each(|application| self.tidy(application));
     }
 }
 
@@ -319,7 +377,7 @@ mod tests {
         let node: NodeId = "n1".parse().unwrap();
         let run = Run { node: &node, by_node: false, ending: Ending::Any, spec: SPEC };
         let mut progress = Progress::default();
-        progress.begin(&key(), Some(SPEC));
+        progress.begin(&key(), Some((SPEC, false)));
         assert!(!progress.note(&key(), run, &status(1, Phase::Running, None)));
         let never = Run { ending: Ending::Never, ..run };
         assert!(!progress.note(&key(), never, &status(1, Phase::Completed, Some(0))));
@@ -338,12 +396,12 @@ mod tests {
         for (application, record) in kept {
             restored.restore(&application, record.unwrap());
         }
-        restored.begin(&key(), Some(SPEC));
+        restored.begin(&key(), Some((SPEC, false)));
         assert!(
             restored.is_done(&key(), &node, Slot(1)) && !restored.is_done(&key(), &node, Slot(2))
         );
         assert!(restored.is_over(&key(), &node, Slot(2)));
-        restored.begin(&key(), Some(SpecHash([2; 32])));
+        restored.begin(&key(), Some((SpecHash([2; 32]), false)));
         assert!(!restored.is_over(&key(), &node, Slot(1)));
         assert_eq!(restored.take_changed(), [(key().application, None)]);
     }

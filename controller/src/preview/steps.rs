@@ -139,12 +139,12 @@ impl Steps<'_> {
 }
 
 fn reasons(then: &Planner, of: &Of<'_>) -> Vec<String> {
-    let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut causes: BTreeMap<String, usize> = BTreeMap::new();
     for open in then.unplaced(&of.key) {
-        *causes.entry(open.reason.as_str()).or_default() += 1;
+        *causes.entry(open.reason).or_default() += 1;
     }
-    let sentence = |(reason, count): (&str, usize)| match count {
-        1 => reason.to_owned(),
+    let sentence = |(reason, count): (String, usize)| match count {
+        1 => reason,
         _ => format!("{count} instances: {reason}"),
     };
     let mut reasons: Vec<String> = causes.into_iter().take(MAX_REASONS).map(sentence).collect();

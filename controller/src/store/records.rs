@@ -79,7 +79,19 @@ pub type AssignmentRecord = Assignment;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgressRecord {
     /// Those of which there is anything to say.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub services: BTreeMap<ServiceName, ServiceProgress>,
+    /// The nodes where slots of services with named volumes first ran: their data is there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub homes: BTreeMap<ServiceName, BTreeMap<Slot, NodeId>>,
+}
+
+impl ProgressRecord {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.services.is_empty() && self.homes.is_empty()
+    }
 }
 
 /// How far one service has come with one spec. A new spec starts anew.

@@ -26,6 +26,7 @@ use crate::control_loop::{self, Handle, LoopError, Request, Settings, View};
 use crate::store::records::{ApplicationRecord, TokenPurpose, TokenRecord};
 use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 
+mod drain;
 mod progress;
 
 /// Longer than any test: nobody is given up by accident.
