@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::byte_string;
 use crate::id::InstanceId;
+use crate::spec::ImageSource;
 
 /// From the caller to the agent. An agent answers a kind that it does not know with an end that
 /// says so.
@@ -62,6 +63,11 @@ pub enum CallIn {
     },
     /// Tell me what the instances of this node use.
     Load,
+    /// Tell me how many bytes you would fetch for these images.
+    Missing {
+        /// At most [`crate::limits::MAX_IMAGES_ASKED`]; more are left out.
+        images: Vec<ImageSource>,
+    },
     /// A piece of input, for a credit of the agent's.
     Input {
         /// Counts from 0, so that the agent sees a gap.
@@ -145,6 +151,8 @@ pub enum CallOut {
     },
     /// What the instances of the node use.
     Load(Vec<InstanceLoad>),
+    /// What would be fetched for each image, in the order of the question.
+    Missing(Vec<Lacking>),
     /// Nothing more will come.
     End {
         /// Why, if it is an error.
@@ -163,6 +171,17 @@ impl CallOut {
     pub const fn end(error: Option<String>) -> Self {
         Self::End { error, exit_code: None }
     }
+}
+
+/// What a node lacks of an image.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lacking {
+    /// Bytes that it would fetch; 0 if all of it is there. None if that cannot be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<u64>,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// What one instance has used and uses.

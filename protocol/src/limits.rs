@@ -54,5 +54,7 @@ pub const MAX_REPLICAS: u32 = 10_000;
 pub const MAX_EVENTS_PER_BATCH: usize = 32;
 /// Events an agent keeps for a controller that is away; the oldest go first and the gap is told.
 pub const MAX_EVENTS_KEPT: usize = 256;
+/// Images that one call asks about ([`crate::call::CallIn::Missing`]): each may cost a look at a registry.
+pub const MAX_IMAGES_ASKED: usize = 64;
 /// Bytes of a reason or message that a person reads; longer ones are cut at a character.
 pub const MAX_REASON_BYTES: usize = 512;

@@ -21,7 +21,10 @@ use std::sync::Arc;
 
 use limpet_protocol::call::{CallIn, CallOut, ExecCall, Stream, TerminalSize};
 use limpet_protocol::id::{InstanceId, SessionId};
-use limpet_protocol::limits::{CALL_WINDOW, INPUT_WINDOW, MAX_CALL_CHUNK_BYTES, MAX_EXEC_BYTES};
+use limpet_protocol::limits::{
+    CALL_WINDOW, INPUT_WINDOW, MAX_CALL_CHUNK_BYTES, MAX_EXEC_BYTES, MAX_IMAGES_ASKED,
+};
+use limpet_protocol::spec::ImageSource;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::runtime::{ContainerId, ExecId, ExecOutcome};
@@ -29,6 +32,8 @@ use copy::{CopyCall, Direction};
 use exec::ExecTask;
 use logs::{LogCall, LogsWanted};
 
+/// Callers at a time that are told what is missing of images: each may keep a registry busy.
+const MAX_COUNTING: usize = 4;
 /// Calls at the same time: each holds some chunks of memory and some descriptors.
 pub const MAX_CALLS: usize = 32;
 /// Answers that wait for the link.
@@ -78,6 +83,8 @@ pub struct Calls {
     open: BTreeMap<SessionId, Call>,
     abandoned: Vec<ExecId>,
     copies: copy::Places,
+    /// How many callers are told what is missing of images just now.
+    counting: usize,
 }
 
 /// What the loop has to do about a message of a caller.
@@ -95,6 +102,8 @@ pub enum Heard {
     Signal(ExecId, i32),
     /// Read what the instances use, and answer it.
     Load,
+    /// Count what is missing of these images, answer it, and tell [`Calls::counted`].
+    Missing(Vec<ImageSource>),
     /// Answer so.
     Answer(CallOut),
 }
@@ -129,6 +138,7 @@ impl Calls {
                 })
             }
             CallIn::Load => Ok(Heard::Load),
+            CallIn::Missing { images } => Ok(self.missing(images)),
             CallIn::Input { sequence, data } => Ok(self.input(session, sequence, data)),
             CallIn::InputEnd => {
                 if let Some(call) = self.open.get_mut(session) {
@@ -157,6 +167,20 @@ impl Calls {
             }
         }
         .unwrap_or_else(|heard| heard)
+    }
+
+    fn missing(&mut self, mut images: Vec<ImageSource>) -> Heard {
+        if self.counting == MAX_COUNTING {
+            return refuse("this node counts for others already; try again".to_owned());
+        }
+        self.counting += 1;
+        images.truncate(MAX_IMAGES_ASKED);
+        Heard::Missing(images)
+    }
+
+    /// A caller was told what is missing.
+    pub fn counted(&mut self) {
+        self.counting = self.counting.saturating_sub(1);
     }
 
     /// Whether a new call can be opened, and the container that it is about.

@@ -112,3 +112,20 @@ fn a_command_has_a_largest_size_and_copies_have_places() {
     held.pop();
     assert!(matches!(calls.hear(&session(91), read(), container), Heard::Copy(_)));
 }
+
+#[test]
+fn only_so_many_are_told_what_is_missing_at_a_time() {
+    let mut calls = Calls::default();
+    let session = SessionId::new("s").unwrap();
+    let images = vec![ImageSource::new("a"); MAX_IMAGES_ASKED + 9];
+    let mut ask = |calls: &mut Calls| {
+        calls.hear(&session, CallIn::Missing { images: images.clone() }, |_| None)
+    };
+    for _ in 0..MAX_COUNTING {
+        let Heard::Missing(asked) = ask(&mut calls) else { panic!("refused") };
+        assert_eq!(asked.len(), MAX_IMAGES_ASKED);
+    }
+    assert!(matches!(ask(&mut calls), Heard::Answer(CallOut::End { error: Some(_), .. })));
+    calls.counted();
+    assert!(matches!(ask(&mut calls), Heard::Missing(_)));
+}

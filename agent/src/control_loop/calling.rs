@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use limpet_protocol::call::{CallIn, CallOut};
+use limpet_protocol::call::{CallIn, CallOut, Lacking};
 use limpet_protocol::codec;
 use limpet_protocol::id::SessionId;
+use limpet_protocol::spec::ImageSource;
 
 use super::{ControlLoop, Images, Job};
 use crate::calls::exec::ExecTask;
 use crate::calls::{Answer, Heard};
 use crate::load::usage;
+use crate::report::bounded;
 use crate::runtime::{ExecId, Runtime};
 use crate::signal::SIGHUP;
 
@@ -53,6 +55,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             Heard::Exec(task) => self.begin_exec(*task),
             Heard::Signal(exec, number) => self.kill_exec(exec, number),
+            Heard::Missing(images) => self.count_missing(session.clone(), images),
             Heard::Load => {
                 let loads = usage::of_instances(&self.paths, self.clock.now_ms());
                 for message in [CallOut::Load(loads), CallOut::end(None)] {
@@ -61,6 +64,28 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
         }
         self.end_abandoned();
+    }
+
+    /// Tells a caller what would be fetched for images, one after the other.
+    fn count_missing(&mut self, session: SessionId, images: Vec<ImageSource>) {
+        let counts: Vec<_> = images.into_iter().map(|image| self.images.missing(image)).collect();
+        let answers = self.answers.0.clone();
+        self.jobs.spawn(async move {
+            let mut told = Vec::with_capacity(counts.len());
+            for count in counts {
+                told.push(match count.await {
+                    Ok(bytes) => Lacking { bytes: Some(bytes), error: None },
+                    Err(error) => Lacking { bytes: None, error: Some(bounded(error)) },
+                });
+            }
+            for message in [CallOut::Missing(told), CallOut::end(None)] {
+                let answer = Answer { session: session.clone(), message };
+                if answers.send(answer).await.is_err() {
+                    tracing::debug!("the loop ended before a call");
+                }
+            }
+            Job::Counted
+        });
     }
 
     fn begin_exec(&mut self, mut task: ExecTask) {

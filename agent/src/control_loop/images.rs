@@ -28,6 +28,12 @@ pub trait Images {
         image: ImageSource,
     ) -> impl Future<Output = Result<Arc<PreparedImage>, String>> + Send + 'static;
 
+    /// How many bytes would be fetched for an image; 0 if all of it is here. Runs beside the loop.
+    fn missing(
+        &self,
+        image: ImageSource,
+    ) -> impl Future<Output = Result<u64, String>> + Send + 'static;
+
     /// Removes every image that was pulled and is not among these digests. Blocking, so it is called
     /// on a thread of its own; the error is a sentence for people.
     fn retain(
@@ -66,6 +72,14 @@ impl Images for StoreImages {
     ) -> impl Future<Output = Result<Arc<PreparedImage>, String>> + Send + 'static {
         let (store, registries) = (self.store.clone(), self.registries.clone());
         async move { store.prepare(&image, &registries).await.map_err(|error| error.sentence()) }
+    }
+
+    fn missing(
+        &self,
+        image: ImageSource,
+    ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
+        let (store, registries) = (self.store.clone(), self.registries.clone());
+        async move { store.missing(&image, &registries).await.map_err(|error| error.sentence()) }
     }
 
     fn retain(

@@ -119,6 +119,8 @@ enum Job {
         outcome: crate::health::Outcome,
     },
     CallEnded(SessionId),
+    /// A caller was told what is missing of images.
+    Counted,
     /// A caller's command had its time to end by itself.
     HungUp(ExecId),
     /// A record of runs is on disk, or cannot be.

@@ -90,6 +90,12 @@ impl Images for OneImage {
     ) -> impl Future<Output = Result<Arc<PreparedImage>, String>> + Send + 'static {
         std::future::ready(Ok(self.0.clone()))
     }
+    fn missing(
+        &self,
+        _: ImageSource,
+    ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
+        std::future::ready(Ok(0))
+    }
     fn retain(&self, _: HashSet<String>) -> impl FnOnce() -> Result<(), String> + Send + 'static {
         || Ok(())
     }

@@ -158,7 +158,7 @@ impl Call {
                     self.passed_on += 1;
                 }
                 CallOut::End { .. } => self.ended = true,
-                CallOut::Credit { .. } | CallOut::Load(_) => {}
+                CallOut::Credit { .. } | CallOut::Load(_) | CallOut::Missing(_) => {}
             }
             return Ok(answer);
         }

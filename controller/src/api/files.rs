@@ -84,7 +84,9 @@ fn chunks(call: Call, word: CallOut) -> impl Stream<Item = io::Result<Bytes>> {
                 Some((Err(io::Error::other(error)), (call, last)))
             }
             // No answer to a read; the stream goes on.
-            Ok(CallOut::Credit { .. } | CallOut::Load(_)) => Some((Ok(Bytes::new()), (call, None))),
+            Ok(CallOut::Credit { .. } | CallOut::Load(_) | CallOut::Missing(_)) => {
+                Some((Ok(Bytes::new()), (call, None)))
+            }
         }
     })
 }
@@ -122,7 +124,7 @@ pub(super) async fn write(
                 CallOut::End { error: Some(error), .. } => {
                     return Err(ApiError::bad_request(error));
                 }
-                CallOut::Chunk { .. } | CallOut::Load(_) => {}
+                CallOut::Chunk { .. } | CallOut::Load(_) | CallOut::Missing(_) => {}
             }
             continue;
         }

@@ -29,6 +29,7 @@ mod node_changes;
 mod outcome;
 mod patch;
 mod plan;
+mod pulls;
 mod registry;
 pub mod server;
 mod status;

@@ -13,6 +13,7 @@ use super::applications::{MAX_BODY_BYTES, carried_over, resolve_images};
 use super::ask::ask;
 use super::body;
 use super::error::{ApiError, Errors};
+use super::pulls::pulls;
 use super::{Api, check, edit};
 use crate::control_loop::Request;
 use crate::dispatch::want;
@@ -26,7 +27,7 @@ const MAX_TRIES: usize = 50;
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// What an apply of this application would do: per service and node what would start, stop, move,
-/// be updated or find no node, and why. Nothing is changed.
+/// be updated or find no node, and why, and how many bytes each node would fetch. Nothing is changed.
 #[utoipa::path(
     post, path = "/v1/plan",
     request_body(content = Object, content_type = "application/json",
@@ -44,7 +45,8 @@ pub(super) async fn plan(State(api): State<Api>, body: Body) -> Result<Json<Plan
     let old = record.map(|record| record.application);
     let new = carried_over(old.as_ref(), &application);
     let planner = planner_after(&api, revision).await?;
-    let (mut view, _pulls) = plan_apart(planner, old, new).await?;
+    let (mut view, wanted) = plan_apart(planner, old, new).await?;
+    view.pulls = pulls(&api, wanted).await;
     view.revision = revision.0;
     Ok(Json(view))
 }

@@ -7,7 +7,9 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
-use limpet_protocol::call::{CallIn, CallOut, ExecCall, InstanceLoad, Stream, TerminalSize};
+use limpet_protocol::call::{
+    CallIn, CallOut, ExecCall, InstanceLoad, Lacking, Stream, TerminalSize,
+};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
 use limpet_protocol::id::{ContentId, Slot, SpecHash};
@@ -222,6 +224,13 @@ fn calls_into(out: &mut String) {
         pids: 9,
         pids_limit: None,
     };
+    let images = vec![ImageSource::new("nginx:1")];
+    line(out, "call-missing", &CallIn::Missing { images });
+    let lacking = vec![
+        Lacking { bytes: Some(9), error: None },
+        Lacking { bytes: None, error: Some("no such image".to_owned()) },
+    ];
+    line(out, "call-out-missing", &CallOut::Missing(lacking));
     line(out, "call-out-load", &CallOut::Load(vec![load]));
     let not_found = Some("not there".to_owned());
     line(out, "call-end-code", &CallOut::End { error: not_found, exit_code: Some(127) });

@@ -334,6 +334,18 @@ struct FakeImages {
 }
 
 impl Images for FakeImages {
+    fn missing(
+        &self,
+        image: ImageSource,
+    ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
+        let far = image.reference.starts_with("far");
+        let absent = image.reference.starts_with("absent");
+        std::future::ready(match absent {
+            true => Err("no such image".to_owned()),
+            false => Ok(if far { 1000 } else { 0 }),
+        })
+    }
+
     fn here(
         &self,
         image: ImageSource,
