@@ -7,7 +7,7 @@ use limpet_protocol::application::Service;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot};
 
 use crate::explain::{
-    Assigned, Case, Explanation, NodeCase, Part, ServiceCase, explain_application,
+    Assigned, Case, Explanation, NodeCase, Over, Part, ServiceCase, explain_application,
     explain_instance, explain_node, explain_service,
 };
 use crate::plan::{ServiceKey, Standing};
@@ -168,11 +168,20 @@ impl World {
             unplaced: why.map(|open| open.reason),
             node: at.and_then(|id| self.fleet.get(id)),
             assigned: at.map_or_else(Assigned::default, |id| self.assigned(id, instance)),
+            over: self.over(&key, instance.slot, place),
             dependencies: service.map_or_else(Vec::new, |it| self.late_dependencies(&key, it)),
             rollout: None,
             broker_is_up: self.bus.is_up(),
             wall_ms: self.wall_ms,
         }
+    }
+
+    fn over(&self, key: &ServiceKey, slot: Slot, place: Option<&NodeId>) -> Option<Over<'_>> {
+        let progress = self.planner.progress();
+        if let Some(why) = progress.why_failed(key, place, slot) {
+            return Some(Over::Failed(why));
+        }
+        place.filter(|id| progress.is_done(key, id, slot)).map(|_| Over::Done)
     }
 
     fn newest_spec(&self, key: &ServiceKey) -> Option<limpet_protocol::id::SpecHash> {

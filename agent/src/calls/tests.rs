@@ -118,7 +118,7 @@ fn only_so_many_are_told_what_is_missing_at_a_time() {
     let mut calls = Calls::default();
     let session = SessionId::new("s").unwrap();
     let images = vec![ImageSource::new("a"); MAX_IMAGES_ASKED + 9];
-    let mut ask = |calls: &mut Calls| {
+    let ask = |calls: &mut Calls| {
         calls.hear(&session, CallIn::Missing { images: images.clone() }, |_| None)
     };
     for _ in 0..MAX_COUNTING {

@@ -22,6 +22,15 @@ pub struct Assigned {
     pub spec: Option<SpecHash>,
 }
 
+/// What ended for good, and is remembered whatever its node says later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Over<'a> {
+    /// It completed.
+    Done,
+    /// It failed, for this reason.
+    Failed(&'a str),
+}
+
 /// What is known of an instance.
 #[derive(Debug, Clone)]
 pub struct Case<'a> {
@@ -41,6 +50,8 @@ pub struct Case<'a> {
     pub node: Option<&'a ObservedNode>,
     /// What its node was told.
     pub assigned: Assigned,
+    /// Whether it ended for good.
+    pub over: Option<Over<'a>>,
     /// Services that it waits for and why they are not as far.
     pub dependencies: Vec<String>,
     /// How far the rollout of its service is, in words; none if it is at rest.
@@ -56,6 +67,11 @@ pub struct Case<'a> {
 pub fn explain_instance(case: &Case<'_>) -> Part {
     let mut chain = Chain::new();
     chain.then("spec", || spec(case));
+    if let Some(over) = case.over {
+        chain.then("start", || ended_for_good(case, over));
+        let node = case.place.map(ToString::to_string);
+        return Part::of(case.instance.to_string(), node, chain);
+    }
     chain.then("placement", || placement(case));
     chain.then("contact", || contact(case));
     chain.then("assignment", || assignment(case));
@@ -92,6 +108,15 @@ fn spec(case: &Case<'_>) -> Link {
             Link::ok("spec", format!("{slot} of {slots}, image {image}, spec {}", short(spec)))
         }
         None => Link::ok("spec", format!("one a node, image {image}, spec {}", short(spec))),
+    }
+}
+
+fn ended_for_good(case: &Case<'_>, over: Over<'_>) -> Link {
+    let InstanceId { application, service, .. } = case.instance;
+    match over {
+        Over::Done => Link::ok("start", "it completed, and is not started again"),
+        Over::Failed(why) => Link::broken("start", format!("it failed for good: {why}"))
+            .advise(format!("once the cause is mended: `limpet restart {application}.{service}`")),
     }
 }
 

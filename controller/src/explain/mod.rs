@@ -21,7 +21,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use instance::{Assigned, Case, explain_instance};
+pub use instance::{Assigned, Case, Over, explain_instance};
 pub use node::{NodeCase, explain_node};
 pub use service::{ServiceCase, explain_application, explain_service};
 

@@ -94,6 +94,7 @@ fn explained(
         misfits: vec![],
         node: Some(&node),
         assigned: Assigned { generation: Some(NEWEST), spec: Some(NEW) },
+        over: None,
         dependencies: vec![],
         rollout: None,
         broker_is_up: true,
@@ -276,6 +277,16 @@ fn what_the_node_says_comes_after() {
     ];
     for (part, expected) in cases {
         assert_eq!(first(&part), expected);
+    }
+    for (over, expected) in [
+        (Over::Done, "well: as wanted"),
+        (
+            Over::Failed("exit code 3, three times"),
+            "start Broken: it failed for good: exit code 3, three times\nonce the cause is mended: `limpet restart shop.web`",
+        ),
+    ] {
+        let part = explained(None, Standing::Lost, |case, _| case.over = Some(over));
+        assert_eq!(first(&part), expected, "whatever became of its node");
     }
     // Nothing was reported at all.
     let silent = explained(None, Standing::Ready, |_, _| {});
