@@ -8,6 +8,7 @@ pub mod auth;
 pub mod broker;
 pub mod clock;
 pub mod config;
+mod contents;
 pub mod control_loop;
 pub mod dispatch;
 pub mod explain;

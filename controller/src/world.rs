@@ -12,6 +12,7 @@ use limpet_protocol::event::Cursor;
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, SpecHash};
 use tokio::task::JoinSet;
 
+use crate::auth;
 use crate::control_loop::{LoopError, Request, View};
 use crate::dispatch::bus::Bus;
 use crate::dispatch::calls::{Calls, Opening};
@@ -129,9 +130,9 @@ impl World {
                 self.put_application(record);
             }
             Key::Node(_) => self.put_node(read(key, &entry.value)?, entry.modified),
-            // The loop itself is the only writer of assignments and progress; tokens are looked up
-            // when shown.
-            Key::Assignment(_) | Key::Progress(_) | Key::Token(_) => {}
+            // The loop itself is the only writer of assignments and progress; the others are looked
+            // up when they are needed.
+            _ => {}
         }
         Ok(())
     }
@@ -184,9 +185,10 @@ impl World {
             }
             let was = node.record.availability;
             // What the node said itself is newer than what the store has of it.
-            if node.record.facts != record.facts && node.link.is_heard() {
-                let facts = std::mem::replace(&mut node.record, record).facts;
-                node.record.facts = facts;
+            let said = |record: &NodeRecord| (record.facts.clone(), record.seal_key.clone());
+            if said(&node.record) != said(&record) && node.link.is_heard() {
+                (node.record.facts, node.record.seal_key) =
+                    said(&std::mem::replace(&mut node.record, record));
                 self.changed_facts.insert(id.clone());
             } else {
                 node.record = record;
@@ -198,6 +200,9 @@ impl World {
             }
             self.plan_node(&id);
             return;
+        }
+        if let Some(key) = record.seal_key.as_deref().and_then(auth::bytes_of_hex) {
+            self.dispatch.set_seal_key(&id, key.to_vec());
         }
         self.fleet.insert(id.clone(), ObservedNode::unheard(record, modified, self.now_ms));
         self.plan_node(&id);
@@ -227,7 +232,7 @@ impl World {
                 self.stale_nodes.insert(id.clone());
                 self.removed_nodes.insert(id.clone());
             }
-            Key::Assignment(_) | Key::Progress(_) | Key::Token(_) => {}
+            _ => {}
         }
     }
 

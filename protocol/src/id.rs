@@ -148,6 +148,10 @@ name!(
     NodeId, 63, "use lower-case letters, digits and '-', beginning with a letter or digit", node_name
 );
 name!(
+    /// The name under which people keep a config or secret (`external` in a Compose file).
+    ContentName, 64, "use letters, digits, '-', '_' and '.', beginning with a letter or digit", service_name
+);
+name!(
     /// The identity of one call, one join or one session: random lower-case letters and digits.
     SessionId, 32, "use lower-case letters and digits", token_character
 );

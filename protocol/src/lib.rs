@@ -14,7 +14,7 @@ extern crate alloc;
 pub mod application;
 pub mod assignment;
 pub mod broker_url;
-mod byte_string;
+pub mod byte_string;
 pub mod call;
 pub mod codec;
 pub mod cron;

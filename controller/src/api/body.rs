@@ -15,7 +15,7 @@ pub(super) const BODY_STALL: Duration = Duration::from_secs(30);
 
 /// A JSON body of at most `max` bytes.
 pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<T, ApiError> {
-    let bytes = read(body, max).await?;
+    let bytes = self::bytes(body, max).await?;
     if bytes.is_empty() {
         return Err(ApiError::bad_request("the body is empty; it must be JSON, see /openapi.json"));
     }
@@ -23,7 +23,8 @@ pub(super) async fn json<T: DeserializeOwned>(body: Body, max: usize) -> Result<
         .map_err(|error| ApiError::bad_request(format!("the body is not as expected: {error}")))
 }
 
-async fn read(body: Body, max: usize) -> Result<Vec<u8>, ApiError> {
+/// A body of at most `max` bytes.
+pub(super) async fn bytes(body: Body, max: usize) -> Result<Vec<u8>, ApiError> {
     let mut chunks = body.into_data_stream();
     let mut bytes = Vec::new();
     loop {

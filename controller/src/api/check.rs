@@ -8,8 +8,10 @@ use limpet_protocol::application::{Application, Mode, Service};
 use limpet_protocol::codec;
 use limpet_protocol::cron::Cron;
 use limpet_protocol::id::ServiceName;
-use limpet_protocol::limits::{MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES};
-use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition};
+use limpet_protocol::limits::{
+    MAX_CONTENTS_PER_SERVICE, MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES,
+};
+use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition, Spec};
 use limpet_protocol::zone::Zone;
 
 use crate::plan::ports::{fleet_ports, port_text};
@@ -84,6 +86,7 @@ fn check_service(
         .parse::<Reference>()
         .map_err(|error| ("spec.image.reference", error.to_string()))?;
     check_mode(service)?;
+    check_contents(spec)?;
     codec::encode_within(spec, MAX_SPEC_BYTES)
         .map_err(|error| ("spec", format!("is too large: {error}")))?;
     for dependency in &spec.depends_on {
@@ -139,6 +142,28 @@ fn check_job(service: &Service) -> Result<(), Wrong> {
     if service.mode.is_job() && service.spec.restart.condition == RestartCondition::Any {
         let what = "a job cannot be started again after it has succeeded: `on_failure` or `none`";
         return Err(("spec.restart.condition", what.to_owned()));
+    }
+    Ok(())
+}
+
+fn check_contents(spec: &Spec) -> Result<(), Wrong> {
+    let count = spec.configs.len() + spec.secrets.len();
+    if count > MAX_CONTENTS_PER_SERVICE {
+        let what =
+            format!("{count} configs and secrets are too many, at most {MAX_CONTENTS_PER_SERVICE}");
+        return Err(("spec.configs", what));
+    }
+    for (field, mounts) in [("spec.configs", &spec.configs), ("spec.secrets", &spec.secrets)] {
+        for mount in mounts {
+            let (target, mode) = (&mount.target, mount.mode);
+            let is_plain = target.starts_with('/') && !target.split('/').any(|part| part == "..");
+            if !is_plain || target.ends_with('/') {
+                return Err((field, format!("{target:?} is no absolute path of a file")));
+            }
+            if mode > 0o777 {
+                return Err((field, format!("{mode:o} are no permission bits of a file")));
+            }
+        }
     }
     Ok(())
 }

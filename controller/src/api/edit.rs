@@ -8,6 +8,7 @@ use super::error::ApiError;
 use super::outcome;
 use super::types::ApplyOutcome;
 use crate::clock::now_ms;
+use crate::contents;
 use crate::store::records::ApplicationRecord;
 use crate::store::{
     CommitError, Compare, Entry, Key, MAX_VALUE_BYTES, Op, Revision, Store, Transaction,
@@ -67,11 +68,10 @@ async fn attempt(
         return Ok(outcome);
     }
     let value = encode(&new)?;
-    let transaction = Transaction {
-        compare: vec![Compare { key: key.clone(), modified: found }],
-        if_revision: None,
-        ops: vec![Op::Put(key, value)],
-    };
+    // What it names stays until it is in the store.
+    let mut compare = contents::require(store, &new)?;
+    compare.push(Compare { key: key.clone(), modified: found });
+    let transaction = Transaction { compare, if_revision: None, ops: vec![Op::Put(key, value)] };
     match store.commit(transaction).await {
         Ok(Revision(revision)) => Ok(ApplyOutcome { revision, ..outcome }),
         Err(CommitError::Conflict { .. }) => Err(Attempt::Conflict),

@@ -12,6 +12,7 @@ mod body;
 mod call;
 mod changes;
 mod check;
+mod contents;
 mod edit;
 mod error;
 mod events;
@@ -154,6 +155,10 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(changes::watch))
         .routes(routes!(tokens::list, tokens::create))
         .routes(routes!(tokens::remove))
+        .routes(routes!(contents::list_configs, contents::upload_config))
+        .routes(routes!(contents::show_config, contents::name_config, contents::forget_config))
+        .routes(routes!(contents::list_secrets, contents::upload_secret))
+        .routes(routes!(contents::show_secret, contents::name_secret, contents::forget_secret))
         .routes(routes!(images::list, images::load))
         .routes(routes!(images::remove))
 }

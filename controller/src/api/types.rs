@@ -24,6 +24,9 @@
 //! | `GET /v1/watch?from=` | → server-sent events, each a [`ChangeView`] |
 //! | `POST /v1/tokens` | [`TokenRequest`] → [`TokenView`] with the token itself, this once |
 //! | `GET /v1/tokens`, `DELETE /v1/tokens/{id}` | → [`List`] of [`TokenView`] |
+//! | `POST /v1/configs?keep=`, `POST /v1/secrets?keep=` | the bytes → [`ContentView`] |
+//! | `GET /v1/configs`, `GET /v1/secrets` | → [`List`] of [`ContentNameView`], of those that people named |
+//! | `GET`, `PUT ?replace=`, `DELETE /v1/configs/{name}`, `/v1/secrets/{name}` | → [`ContentNameView`]; the bytes → [`ContentView`] |
 //! | `POST /v1/images` | an archive as `docker save`, `podman save`, `skopeo` or `buildah` write it → [`List`] of [`ImageView`] |
 //! | `GET /v1/images`, `DELETE /v1/images/{digest}` | → [`List`] of [`ImageView`] |
 //! | `GET /v2/...` | images for nodes: the pull half of the OCI Distribution Specification, Basic auth as node |
@@ -63,6 +66,31 @@ pub struct VersionView {
     pub epoch: u64,
     /// The store's revision.
     pub revision: u64,
+}
+
+/// A config or secret that was uploaded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContentView {
+    /// What an application names it by: of a config the SHA-256 of its bytes in hexadecimal; of a
+    /// secret digits that tell nothing.
+    pub id: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+}
+
+/// A config or secret that people named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ContentNameView {
+    /// The name.
+    pub name: String,
+    /// What it stands for, see [`ContentView::id`].
+    pub id: String,
+    /// How many bytes it has.
+    pub bytes: u64,
+    /// When it was given, by the controller's clock: milliseconds since 1970.
+    pub created_ms: u64,
+    /// The services that use this very content: `application.service`.
+    pub used_by: Vec<String>,
 }
 
 /// What an apply or a removal did.

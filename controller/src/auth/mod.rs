@@ -8,6 +8,7 @@ pub mod attempts;
 
 use limpet_protocol::codec;
 use limpet_protocol::id::{NodeId, SessionId};
+use limpet_protocol::message::SealKey;
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
 
@@ -134,6 +135,13 @@ pub fn verify_join_proof(
     Err(if expired { AuthError::Expired } else { AuthError::Unknown { what: what() } })
 }
 
+/// Whether a node itself says that its secrets are to be sealed to this key.
+#[must_use]
+pub fn verify_seal_key(record: &NodeRecord, key: &SealKey) -> bool {
+    bytes_of_hex(&record.secret_sha256)
+        .is_some_and(|digest| limpet_seal::is_proven(&digest, &record.node, key))
+}
+
 /// Whether a secret is that of a node which joined.
 ///
 /// # Errors
@@ -149,7 +157,8 @@ pub fn verify_node(store: &Store, node: &NodeId, secret: &str) -> Result<(), Aut
     if known { Ok(()) } else { Err(AuthError::Unknown { what: what() }) }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// As the store spells bytes.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.
@@ -158,7 +167,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
+/// 32 bytes that the store spells so.
+pub(crate) fn bytes_of_hex(text: &str) -> Option<[u8; 32]> {
     let hash: limpet_protocol::id::SpecHash = text.parse().ok()?;
     Some(hash.0)
 }

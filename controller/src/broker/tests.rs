@@ -46,6 +46,7 @@ async fn rig() -> Rig {
             facts: facts(name),
             joined_ms: 0,
             availability: Default::default(),
+            seal_key: None,
         };
         let key = Key::Node(name.parse().unwrap());
         ops.push(Op::Put(key, codec::encode(&record).unwrap()));

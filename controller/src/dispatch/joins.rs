@@ -85,6 +85,7 @@ impl Joins {
                 facts: request.facts.clone(),
                 joined_ms: wall_ms,
                 availability: Default::default(),
+                seal_key: None,
             };
             let value = codec::encode(&record)
                 .map_err(|error| Refusal::Because(format!("cannot keep the node: {error}")))?;

@@ -7,6 +7,7 @@
 
 pub mod bus;
 pub(crate) mod calls;
+mod contents;
 pub(crate) mod joins;
 mod moves;
 mod outbox;
@@ -30,6 +31,7 @@ use limpet_protocol::topic::Topic;
 use crate::plan::ServiceKey;
 use crate::store::Store;
 use bus::Bus;
+use contents::Contents;
 
 /// The first wait until a node is told again, doubled up to the longest.
 const FIRST_REMINDER_MS: u64 = 3_000;
@@ -64,13 +66,15 @@ pub struct Dispatch {
     named: BTreeMap<SpecHash, usize>,
     behind: BTreeMap<NodeId, Reminder>,
     answers: BTreeMap<NodeId, Answers>,
+    contents: Contents,
 }
 
 impl Dispatch {
     /// Nothing is published yet.
     #[must_use]
-    pub const fn new(store: Store, bus: Bus) -> Self {
+    pub fn new(store: Store, bus: Bus) -> Self {
         Self {
+            contents: Contents::new(store.clone(), bus.clone()),
             store,
             bus,
             committed: BTreeMap::new(),
@@ -84,9 +88,29 @@ impl Dispatch {
     /// A service is this from now on; published when an assignment names it.
     pub fn set_spec(&mut self, key: ServiceKey, hash: SpecHash, bytes: Bytes) {
         if self.named.contains_key(&hash) {
-            self.bus.set(Topic::Spec(hash), bytes.clone());
+            self.publish_spec(hash, bytes.clone());
         }
         self.specs.insert(key, (hash, bytes));
+    }
+
+    fn publish_spec(&mut self, hash: SpecHash, bytes: Bytes) {
+        let is_news = self.contents.learn(hash, &bytes);
+        self.bus.set(Topic::Spec(hash), bytes);
+        if !is_news {
+            return;
+        }
+        // Its assignments were there before it.
+        for (node, assignment) in &self.committed {
+            if assignment.services.iter().any(|share| share.spec == hash) {
+                let specs = assignment.services.iter().map(|share| share.spec);
+                self.contents.assign(node, specs);
+            }
+        }
+    }
+
+    /// A node's secrets are to be sealed to this key.
+    pub fn set_seal_key(&mut self, node: &NodeId, key: Vec<u8>) {
+        self.contents.set_key(node, key);
     }
 
     /// A service is no more.
@@ -137,12 +161,13 @@ impl Dispatch {
                 application: share.application.clone(),
                 service: share.service.clone(),
             };
-            if let Some((hash, bytes)) = self.specs.get(&key)
-                && *hash == share.spec
+            if let Some((hash, bytes)) = self.specs.get(&key).cloned()
+                && hash == share.spec
             {
-                self.bus.set(Topic::Spec(*hash), bytes.clone());
+                self.publish_spec(hash, bytes);
             }
         }
+        self.contents.assign(&node, assignment.services.iter().map(|share| share.spec));
         match want::sign(self.store.identity(), &assignment) {
             Ok(bytes) => self.bus.set(Topic::Want(node.clone()), bytes),
             Err(error) => {
@@ -166,6 +191,7 @@ impl Dispatch {
             if left == 0 {
                 self.named.remove(&share.spec);
                 self.bus.clear(&Topic::Spec(share.spec));
+                self.contents.unlearn(&share.spec);
             }
         }
     }
@@ -175,6 +201,7 @@ impl Dispatch {
         if let Some(gone) = self.committed.remove(node) {
             self.unname(&gone);
         }
+        self.contents.forget(node);
         self.behind.remove(node);
         self.answers.remove(node);
         for topic in [Topic::Want(node.clone()), Topic::Up(node.clone()), Topic::Have(node.clone())]
@@ -225,7 +252,7 @@ impl Dispatch {
         }
     }
 
-    /// Publishes a node's assignment and its specs again.
+    /// Publishes a node's assignment and all that it needs for it again.
     fn again(&self, node: &NodeId) {
         let Some(assignment) = self.committed.get(node) else { return };
         for share in &assignment.services {
@@ -233,6 +260,7 @@ impl Dispatch {
                 tracing::warn!(%node, spec = %share.spec, "a spec that an assignment names is not there");
             }
         }
+        self.contents.again(node, None);
         if !self.bus.again(&Topic::Want(node.clone())) {
             tracing::warn!(%node, "the assignment is not there to be published");
         }
@@ -252,6 +280,7 @@ impl Dispatch {
         if ask.want {
             self.again(node);
         }
+        self.contents.again(node, Some((&ask.configs, &ask.secrets)));
         let Some(assignment) = self.committed.get(node) else { return };
         let named = |hash: &&SpecHash| assignment.services.iter().any(|s| s.spec == **hash);
         for hash in ask.specs.iter().filter(named) {

@@ -95,9 +95,9 @@ impl Outbox {
     /// A connection is there: all state has to be published, to a broker that may know none of it.
     pub(super) fn connected(&mut self) {
         self.online = true;
-        // Specs before the assignments that name them.
+        // What assignments name before the assignments.
         let mut topics: Vec<Topic> = self.state.keys().cloned().collect();
-        topics.sort_by_key(|topic| !matches!(topic, Topic::Spec(_) | Topic::Controller));
+        topics.sort_by_key(|topic| matches!(topic, Topic::Want(_)));
         topics.into_iter().for_each(|topic| self.mark(topic));
     }
 

@@ -4,7 +4,7 @@ use limpet_protocol::call::CallOut;
 use limpet_protocol::codec::{self, CodecError};
 use limpet_protocol::event::{Cursor, EventBatch, EventKind};
 use limpet_protocol::id::{InstanceId, NodeId, SessionId};
-use limpet_protocol::message::{Ask, JoinReply, JoinRequest, NodeFacts, NodePresence};
+use limpet_protocol::message::{Ask, JoinReply, JoinRequest, NodeFacts, NodePresence, SealKey};
 use limpet_protocol::report::Report;
 use limpet_protocol::topic::Topic;
 use serde::de::DeserializeOwned;
@@ -81,6 +81,9 @@ impl World {
         {
             self.learn(id, facts);
         }
+        if let Some(key) = &presence.key {
+            self.learn_key(id, key);
+        }
         self.stand(id);
     }
 
@@ -90,6 +93,26 @@ impl World {
         node.record.facts = facts;
         self.plan_node(id);
         self.changed_facts.insert(id.clone());
+    }
+
+    /// A node told where its secrets are to be sealed to. Nobody else can: a broker that did could
+    /// read them.
+    fn learn_key(&mut self, id: &NodeId, key: &SealKey) {
+        let Some(node) = self.fleet.get_mut(id) else { return };
+        let public = auth::hex(&key.public);
+        if node.record.seal_key.as_ref() == Some(&public) {
+            return;
+        }
+        if !auth::verify_seal_key(&node.record, key) {
+            return self.nonsense(id.as_str(), "a key for its secrets that the node did not prove");
+        }
+        let had_another = node.record.seal_key.replace(public).is_some();
+        self.changed_facts.insert(id.clone());
+        self.dispatch.set_seal_key(id, key.public.clone());
+        if had_another {
+            let text = format!("node {id} has a new key: its secrets are sealed anew");
+            self.happened(Some(id), "node_key_changed", text);
+        }
     }
 
     /// Tells the planner what a node is now.

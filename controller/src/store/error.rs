@@ -54,6 +54,15 @@ pub enum StoreError {
         /// `make` or `read`.
         attempt: &'static str,
     },
+    /// The file of the key that secrets rest under cannot be had.
+    #[error("cannot read or make the key of the secrets beside the store {path}")]
+    Vault {
+        /// The store's file.
+        path: PathBuf,
+        /// What the system said.
+        #[source]
+        source: Arc<std::io::Error>,
+    },
     /// The writer thread could not be started.
     #[error("cannot start the store's writer thread")]
     Thread(#[source] Arc<std::io::Error>),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use limpet_protocol::id::{ApplicationName, NodeId};
+use limpet_protocol::id::{ApplicationName, ContentName, NodeId};
 
 /// What is kept, by kind. The kind is the key's first part, so a prefix is a kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,14 @@ pub enum Key {
     Progress(ApplicationName),
     /// An access or join token, by the SHA-256 of the token in hexadecimal.
     Token(String),
+    /// The content of a config, by its id in hexadecimal.
+    Config(String),
+    /// A sealed secret, by its id in hexadecimal.
+    Secret(String),
+    /// Which content people call so. Writer: people.
+    ConfigName(ContentName),
+    /// Which secret people call so. Writer: people.
+    SecretName(ContentName),
 }
 
 /// The kinds of keys, for lists.
@@ -32,12 +40,29 @@ pub enum Kind {
     Progress,
     /// [`Key::Token`].
     Token,
+    /// [`Key::Config`].
+    Config,
+    /// [`Key::Secret`].
+    Secret,
+    /// [`Key::ConfigName`].
+    ConfigName,
+    /// [`Key::SecretName`].
+    SecretName,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 5] =
-        [Self::Application, Self::Node, Self::Assignment, Self::Progress, Self::Token];
+    pub const ALL: [Self; 9] = [
+        Self::Application,
+        Self::Node,
+        Self::Assignment,
+        Self::Progress,
+        Self::Token,
+        Self::Config,
+        Self::Secret,
+        Self::ConfigName,
+        Self::SecretName,
+    ];
 
     /// The kind as the file, the API and messages spell it.
     #[must_use]
@@ -48,6 +73,10 @@ impl Kind {
             Self::Assignment => "assignment",
             Self::Progress => "progress",
             Self::Token => "token",
+            Self::Config => "config",
+            Self::Secret => "secret",
+            Self::ConfigName => "config_name",
+            Self::SecretName => "secret_name",
         }
     }
 
@@ -73,6 +102,10 @@ impl Key {
             Self::Assignment(_) => Kind::Assignment,
             Self::Progress(_) => Kind::Progress,
             Self::Token(_) => Kind::Token,
+            Self::Config(_) => Kind::Config,
+            Self::Secret(_) => Kind::Secret,
+            Self::ConfigName(_) => Kind::ConfigName,
+            Self::SecretName(_) => Kind::SecretName,
         }
     }
 
@@ -82,7 +115,8 @@ impl Key {
         match self {
             Self::Application(name) | Self::Progress(name) => name.as_str(),
             Self::Node(node) | Self::Assignment(node) => node.as_str(),
-            Self::Token(hash) => hash,
+            Self::Token(hash) | Self::Config(hash) | Self::Secret(hash) => hash,
+            Self::ConfigName(name) | Self::SecretName(name) => name.as_str(),
         }
     }
 
@@ -100,6 +134,10 @@ impl Key {
             "assignment" => name.parse().ok().map(Self::Assignment),
             "progress" => name.parse().ok().map(Self::Progress),
             "token" => Some(Self::Token(name.to_owned())),
+            "config" => Some(Self::Config(name.to_owned())),
+            "secret" => Some(Self::Secret(name.to_owned())),
+            "config_name" => name.parse().ok().map(Self::ConfigName),
+            "secret_name" => name.parse().ok().map(Self::SecretName),
             _ => None,
         }
     }
@@ -123,6 +161,10 @@ mod tests {
             Key::Assignment("n1".parse().unwrap()),
             Key::Progress("shop".parse().unwrap()),
             Key::Token("ab".to_owned()),
+            Key::Config("cd".to_owned()),
+            Key::Secret("ef".to_owned()),
+            Key::ConfigName("nginx.conf".parse().unwrap()),
+            Key::SecretName("Db-Password".parse().unwrap()),
         ];
         for (key, kind) in keys.iter().zip(Kind::ALL) {
             let text = key.to_text();

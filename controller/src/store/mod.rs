@@ -12,6 +12,7 @@ mod key;
 mod layout;
 mod reading;
 pub mod records;
+mod vault;
 mod watch;
 mod writer;
 
@@ -22,15 +23,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use limpet_protocol::codec;
+use limpet_protocol::id::ContentId;
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
 pub use error::{CommitError, StoreError, WatchError};
 pub use identity::Identity;
 pub use key::{Key, Kind};
+pub use vault::{Vault, VaultError};
 pub use watch::Watch;
 
-use records::EventRecord;
+use records::{EventRecord, SecretRecord};
 use writer::Request;
 
 /// Requests that may wait for the writer; more wait in their senders.
@@ -127,6 +130,7 @@ struct Shared {
     revision: tokio::sync::watch::Receiver<Revision>,
     last_event: tokio::sync::watch::Receiver<u64>,
     identity: Identity,
+    vault: Vault,
     _writer: writer::Thread,
     database: Arc<Database>,
 }
@@ -140,9 +144,11 @@ impl Store {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let database = Arc::new(file::open(path)?);
         let identity = Identity::read(&database)?;
+        let vault = open_vault(path, &database)?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let (writer, revision, last_event) = writer::start(Arc::clone(&database), queue)?;
-        let shared = Shared { requests, revision, last_event, identity, _writer: writer, database };
+        let shared =
+            Shared { requests, revision, last_event, identity, vault, _writer: writer, database };
         Ok(Self { shared: Arc::new(shared) })
     }
 
@@ -150,6 +156,12 @@ impl Store {
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.shared.identity
+    }
+
+    /// The key that its secrets rest under.
+    #[must_use]
+    pub fn vault(&self) -> &Vault {
+        &self.shared.vault
     }
 
     /// The newest revision that is on disk.
@@ -241,6 +253,18 @@ impl Store {
     async fn send(&self, request: Request) -> Result<(), StoreError> {
         self.shared.requests.send(request).await.map_err(|_| StoreError::Closed)
     }
+}
+
+/// Opens the vault; one secret of the store tells whether its key is the right one.
+fn open_vault(path: &Path, database: &Database) -> Result<Vault, StoreError> {
+    let (_, secrets) = reading::list(database, Kind::Secret)?;
+    let sealed = secrets.first().and_then(|(key, entry)| {
+        let record: SecretRecord = codec::decode_within(&entry.value, MAX_VALUE_BYTES).ok()?;
+        Some((key.name().parse::<ContentId>().ok()?, record.sealed))
+    });
+    let sealed = sealed.as_ref().map(|(id, sealed)| (*id, sealed.as_slice()));
+    Vault::open(path, sealed)
+        .map_err(|source| StoreError::Vault { path: path.to_owned(), source: Arc::new(source) })
 }
 
 fn check_size(transaction: &Transaction) -> Result<(), CommitError> {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::application::Application;
 use limpet_protocol::assignment::Assignment;
-use limpet_protocol::id::{InstanceId, NodeId, ServiceName, Slot, SpecHash};
-use limpet_protocol::message::NodeFacts;
+use limpet_protocol::id::{ContentId, InstanceId, NodeId, ServiceName, Slot, SpecHash};
+use limpet_protocol::message::{ConfigContent, NodeFacts};
 use serde::{Deserialize, Serialize};
 
 /// Under [`super::Key::Application`].
@@ -34,6 +34,9 @@ pub struct NodeRecord {
     /// Whether people let it have work.
     #[serde(default, skip_serializing_if = "Availability::is_active")]
     pub availability: Availability,
+    /// The public key that its secrets are sealed to, in hexadecimal; none before it told one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal_key: Option<String>,
 }
 
 /// Whether people let a node have work (`limpet node cordon`, `drain`, `uncordon`). The words of the
@@ -208,6 +211,36 @@ pub enum TokenPurpose {
     Admin,
     /// Joining the fleet as a node.
     Join,
+}
+
+/// Under [`super::Key::Config`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigRecord {
+    /// The content, as it travels to nodes.
+    pub config: ConfigContent,
+    /// When it was last uploaded, by the controller's clock: milliseconds since 1970.
+    pub touched_ms: u64,
+}
+
+/// Under [`super::Key::Secret`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretRecord {
+    /// The secret, sealed by the vault.
+    #[serde(with = "limpet_protocol::byte_string")]
+    pub sealed: Vec<u8>,
+    /// When it was last uploaded, by the controller's clock: milliseconds since 1970.
+    pub touched_ms: u64,
+}
+
+/// Under [`super::Key::ConfigName`] and [`super::Key::SecretName`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentNameRecord {
+    /// What it stands for.
+    pub content: ContentId,
+    /// How many bytes that has.
+    pub bytes: u64,
+    /// When it was given this name, by the controller's clock: milliseconds since 1970.
+    pub created_ms: u64,
 }
 
 /// Something that happened, in the table of events.

@@ -6,6 +6,7 @@ use limpet_controller::store::records::EventRecord;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::contents;
 use crate::world::{SECRET, World, application};
 
 const APP: &str = "/v1/applications/shop";
@@ -20,6 +21,7 @@ async fn every_answer_is_as_described() {
     plain(&world).await;
     applications(&world).await;
     tokens(&world).await;
+    contents::all(&world).await;
     fleet(&world).await;
     node_changes(&world).await;
     crate::verbs::explanations(&mut world).await;

@@ -69,6 +69,7 @@ async fn fill(store: &Store) {
         facts,
         joined_ms: 1,
         availability: Default::default(),
+        seal_key: None,
     };
     put(store, Key::Node("n1".parse().unwrap()), codec::encode(&record).unwrap()).await;
 }
