@@ -5,8 +5,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
-    agent, apply, apps, completion, config, controller, cp, events, exec, explain, image, inspect,
-    logs, node, plan, ps, restart, rm, scale, services, start, stop, token, top, up, version, wait,
+    agent, apply, apps, completion, config, contents, controller, cp, events, exec, explain, image,
+    inspect, logs, node, plan, ps, restart, rm, scale, services, start, stop, token, top, up,
+    version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -85,8 +86,10 @@ pub(crate) enum Verb {
     Restart(Asks<restart::RestartArgs>),
     /// Remove applications
     Rm(Asks<rm::RmArgs>),
-    /// Show a Compose file as Limpet reads it; needs no controller
+    /// Show a Compose file as Limpet reads it; keep configs for services
     Config(config::ConfigArgs),
+    /// Secrets for services: keep, list, remove
+    Secret(contents::SecretArgs),
     /// Nodes: list, inspect, label, cordon, drain, remove
     Node(Asks<node::NodeArgs>),
     /// The controller's own images: load, list, remove

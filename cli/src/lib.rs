@@ -14,6 +14,7 @@ pub mod client;
 pub mod command;
 pub mod compose_files;
 pub mod connection;
+pub mod contents;
 pub mod duration;
 pub mod exit;
 pub mod instant;
@@ -29,6 +30,7 @@ use client::Client;
 use command::{Cli, Verb};
 use connection::ConnectionArgs;
 use exit::Code;
+use limpet_compose::ContentKind;
 
 /// Runs the command with the arguments of the process, the first of them its name.
 #[must_use]
@@ -96,7 +98,8 @@ async fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Up(_) | Verb::Controller(_) | Verb::Agent(_) | Verb::Exec(_) => Ok(()),
         Verb::Cp(asks) => verbs::cp::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Top(asks) => verbs::top::run(&asks.verb, &client(&asks.connection)?).await,
-        Verb::Config(args) => verbs::config::run(&args),
+        Verb::Config(args) => verbs::config::run(&args).await,
+        Verb::Secret(args) => verbs::contents::run(ContentKind::Secret, &args.verb).await,
         Verb::Completion(args) => verbs::completion::run(&args),
         Verb::Apply(asks) => verbs::apply::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Plan(asks) => verbs::plan::run(&asks.verb, &client(&asks.connection)?).await,
@@ -125,6 +128,6 @@ async fn run(verb: Verb) -> anyhow::Result<()> {
     }
 }
 
-fn client(args: &ConnectionArgs) -> anyhow::Result<Client> {
+pub(crate) fn client(args: &ConnectionArgs) -> anyhow::Result<Client> {
     Ok(Client::new(args.resolve()?)?)
 }

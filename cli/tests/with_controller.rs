@@ -264,3 +264,50 @@ fn events_and_nodes_are_lists_too() {
     let version = controller.ok(&["version"]);
     assert!(version.contains("controller  "), "{version}");
 }
+
+#[test]
+fn secrets_and_configs_have_names_and_are_never_shown() {
+    const CLEAR: &str = "correct horse battery staple";
+    let controller = Controller::start();
+    let file = controller.file("password.txt", CLEAR);
+    for kind in ["secret", "config"] {
+        let made = controller.ok(&[kind, "create", "db-password", &file]);
+        assert_eq!(made, format!("{kind} db-password has {} bytes\n", CLEAR.len()));
+        let taken = controller.fails(6, &[kind, "create", "db-password", &file]);
+        assert!(taken.contains("--replace"), "{taken}");
+        let mut command = controller.command();
+        command.args([kind, "create", "--replace", "db-password", "-"]);
+        command.stdin(std::fs::File::open(&file).unwrap());
+        assert!(command.output().unwrap().status.success());
+        let listed = controller.ok(&[kind, "ls"]);
+        assert!(listed.contains("db-password"), "{listed}");
+        let shown = controller.ok(&[kind, "inspect", "db-password"]);
+        assert!(shown.contains("used_by: []"), "{shown}");
+        assert!(!format!("{listed}{shown}").contains(CLEAR));
+    }
+
+    let compose = format!(
+        "name: shop\nservices:\n  web:\n    image: nginx\n    secrets: [db-password, token]\n\
+         secrets:\n  db-password: {{external: true}}\n  token: {{file: {file}}}\n"
+    );
+    let compose = controller.file("compose.yaml", &compose);
+    let shown = controller.ok(&["config", "-f", &compose]);
+    assert!(shown.contains("/run/secrets") || shown.contains("source: token"), "{shown}");
+    assert!(!shown.contains(CLEAR));
+    controller.ok(&["apply", "-f", &compose]);
+    assert!(controller.ok(&["apply", "-f", &compose]).contains("1 unchanged"));
+    assert!(controller.ok(&["secret", "ls"]).contains("shop.web"));
+    controller.ok(&["secret", "rm", "db-password"]);
+    let gone = controller.fails(4, &["apply", "-f", &compose]);
+    assert!(gone.contains("there is no secret db-password"), "{gone}");
+    controller.fails(4, &["secret", "rm", "db-password"]);
+
+    controller.ok(&["secret", "create", "db-password", &file]);
+    std::fs::remove_file(&file).unwrap();
+    let missing = controller.fails(1, &["apply", "-f", &compose, "--dry-run"]);
+    assert!(missing.contains("secret token") && missing.contains("password.txt"), "{missing}");
+    let large = controller.folder().join("large");
+    std::fs::write(&large, vec![0; 300_000]).unwrap();
+    let refused = controller.fails(1, &["secret", "create", "x", large.to_str().unwrap()]);
+    assert!(refused.contains("260096 bytes"), "{refused}");
+}

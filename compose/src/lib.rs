@@ -12,6 +12,7 @@
 //! Nothing here panics on any input, and everything is bounded ([`limits`]).
 
 mod canonical;
+mod contents;
 mod diagnostic;
 mod dotenv;
 mod extends;
@@ -30,6 +31,7 @@ mod short;
 mod units;
 mod yaml;
 
+pub use contents::{ContentFrom, ContentKind, ContentSource, Hidden};
 pub use diagnostic::{Diagnostic, Severity};
 pub use files::{Files, MemoryFiles, RealFiles};
 pub use loader::{LoadOptions, load};

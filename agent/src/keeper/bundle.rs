@@ -88,6 +88,9 @@ pub(super) fn prepare(
     if !plan.resolv_search.is_empty() {
         resolv_conf.push_str(&format!("\nsearch {}\n", plan.resolv_search));
     }
+    if !plan.resolv_options.is_empty() {
+        resolv_conf.push_str(&format!("\noptions {}\n", plan.resolv_options));
+    }
     write(&bundle.join("resolv.conf"), &resolv_conf)?;
 
     let mut config: Value = serde_json::from_slice(&plan.config.0).map_err(BundleError::Plan)?;

@@ -45,6 +45,9 @@ pub(crate) struct Plan {
     pub resolv_conf: Option<String>,
     /// Search domains, which replace others.
     pub resolv_search: String,
+    /// Options of the resolver, which replace others.
+    #[serde(default)]
+    pub resolv_options: String,
 }
 
 /// A named volume in a container.
@@ -54,6 +57,9 @@ pub(crate) struct VolumePlan {
     pub name: String,
     /// Where it is in the container, and in the image whose content it takes at first.
     pub target: String,
+    /// Whether it begins empty.
+    #[serde(default)]
+    pub no_copy: bool,
 }
 
 /// A config or secret in a container; where it goes is a mount of the configuration.

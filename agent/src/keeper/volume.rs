@@ -1,7 +1,7 @@
 //! Named volumes: folders under the volume root, first filled with what the image has there.
 //!
 //! As Docker does: a volume that is new takes the content, owner and mode of its place in the
-//! image. It is filled beside its place and renamed, so a volume is whole or not there.
+//! image, unless it is to begin empty. It is filled beside its place and renamed, so a volume is whole or not there.
 
 use std::fs;
 use std::io;
@@ -64,7 +64,9 @@ fn fill(
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
     let target = wanted.target.trim_start_matches('/');
-    if let Ok(source) = rustix::fs::openat2(root, target, flags, Mode::empty(), resolve) {
+    if let Ok(source) = rustix::fs::openat2(root, target, flags, Mode::empty(), resolve)
+        && !wanted.no_copy
+    {
         let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
         let mut left = MAX_FILES;
         copy_folder(&source, &new, &mut left)?;

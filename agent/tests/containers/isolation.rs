@@ -74,7 +74,7 @@ async fn a_read_only_root_and_its_mounts() {
     let bind = |create| MountSource::Bind { path: bound.to_string_lossy().into_owned(), create };
     spec.mounts = vec![
         mount("/tmp", MountSource::Tmpfs { size_bytes: Some(1 << 20), mode: None }, false),
-        mount("/data", MountSource::Volume { name: "test_data".to_owned() }, false),
+        mount("/data", MountSource::Volume { name: "test_data".to_owned(), no_copy: false }, false),
         mount("/bound", bind(true), false),
         mount("/ro", bind(false), true),
     ];
@@ -159,5 +159,58 @@ async fn the_keepers_program_cannot_be_overwritten() {
     node.ask(spec);
     let event = node.event().await;
     assert_eq!(before, std::fs::read(super::node::exe()).unwrap(), "{event:?}");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn names_and_their_resolver_are_as_the_service_says() {
+    let mut node = Node::new().await;
+    let mut spec = Node::spec(
+        "hostname; cat /proc/sys/kernel/domainname; cat /etc/resolv.conf; grep db /etc/hosts; ulimit -n",
+    );
+    spec.process.hostname = Some("pump".to_owned());
+    spec.process.domainname = Some("site.example".to_owned());
+    spec.process.ulimits.insert("nofile".to_owned(), Ulimit { soft: 300, hard: 400 });
+    spec.network.dns = vec!["192.0.2.1".to_owned(), "192.0.2.2".to_owned()];
+    spec.network.dns_search = vec!["site.example".to_owned(), "example".to_owned()];
+    spec.network.dns_opt = vec!["ndots:1".to_owned(), "timeout:3".to_owned()];
+    spec.network.extra_hosts.insert("db".to_owned(), "192.0.2.9".to_owned());
+    spec.annotations.insert("example.site".to_owned(), "north".to_owned());
+    let (exit, output) = node.run(spec).await;
+    assert_eq!(exit.code, Some(0), "{output}");
+    let lines: Vec<&str> = output.lines().filter(|line| !line.is_empty()).collect();
+    assert_eq!(
+        lines,
+        [
+            "pump",
+            "site.example",
+            "nameserver 192.0.2.1",
+            "nameserver 192.0.2.2",
+            "search site.example example",
+            "options ndots:1 timeout:3",
+            "192.0.2.9\tdb",
+            "300"
+        ]
+    );
+    node.end().await;
+}
+
+#[tokio::test]
+async fn memory_of_its_own_and_a_volume_that_begins_empty() {
+    let mut node = Node::new().await;
+    let mut spec = Node::spec(
+        "grep ' /dev/shm ' /proc/mounts; ls /data | wc -l; cat /proc/sys/kernel/msgmax; \
+         cat /sys/kernel/oom_score_adj 2>/dev/null; cat /proc/self/oom_score_adj",
+    );
+    spec.resources.shm_size_bytes = Some(1 << 20);
+    spec.process.oom_score_adj = 700;
+    spec.security.sysctls.insert("kernel.msgmax".to_owned(), "4096".to_owned());
+    let source = MountSource::Volume { name: "test_empty".to_owned(), no_copy: true };
+    spec.mounts = vec![Mount { target: "/data".to_owned(), source, read_only: false }];
+    let (exit, output) = node.run(spec).await;
+    assert_eq!(exit.code, Some(0), "{output}");
+    let lines: Vec<&str> = output.lines().collect();
+    assert!(lines[0].contains("size=1024k"), "{output}");
+    assert_eq!(lines[1..], ["0", "4096", "700"], "{output}");
     node.end().await;
 }

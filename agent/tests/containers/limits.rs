@@ -36,6 +36,41 @@ async fn limits_are_in_the_cgroup() {
 }
 
 #[tokio::test]
+async fn swap_is_limited_where_the_kernel_counts_it() {
+    let mut node = Node::new().await;
+    let mut spec = Node::spec("sleep 1000");
+    spec.resources.memory_limit_bytes = Some(32 << 20);
+    spec.resources.memory_and_swap_bytes = Some(40 << 20);
+    let counted = std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes")
+        .exists()
+        || !std::path::Path::new("/sys/fs/cgroup/memory").exists();
+    if counted {
+        let (id, _) = node.start(spec).await;
+        let limit = cgroup_file(&node, &id, "memory.memsw.limit_in_bytes", "memory.swap.max");
+        assert!(limit == (40 << 20).to_string() || limit == (8 << 20).to_string(), "{limit}");
+        node.remove_running(&id).await;
+    } else {
+        let id = node.new_id();
+        let request = limpet_agent::runtime::ContainerRequest {
+            id,
+            spec: std::sync::Arc::new(spec),
+            spec_hash: limpet_protocol::id::SpecHash([7; 32]),
+            image: std::sync::Arc::clone(&node.image),
+        };
+        let refused = node.runtime.start(&request).unwrap_err();
+        assert!(refused.to_string().contains("swapaccount=1"), "{refused}");
+    }
+    if std::path::Path::new("/sys/fs/cgroup/memory/memory.swappiness").exists() {
+        let mut spec = Node::spec("sleep 1000");
+        spec.resources.memory_swappiness = Some(7);
+        let (id, _) = node.start(spec).await;
+        assert_eq!(cgroup_file(&node, &id, "memory.swappiness", "none"), "7");
+        node.remove_running(&id).await;
+    }
+    node.end().await;
+}
+
+#[tokio::test]
 async fn too_much_memory_is_named() {
     let mut node = Node::new().await;
     // dd's buffer is one piece of memory, all of it written to.

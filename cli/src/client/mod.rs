@@ -3,6 +3,7 @@
 //! HTTP only, only to the configured server, and never through a proxy of the environment: the
 //! usual server is this machine. Errors say where the command looked and what to do.
 
+mod contents;
 mod inside;
 
 use std::path::PathBuf;

@@ -7,6 +7,7 @@ use limpet_controller::api::types::ApplyOutcome;
 
 use crate::client::Client;
 use crate::compose_files::{ComposeArgs, accept};
+use crate::contents::{self, Keep};
 use crate::output::Format;
 use crate::targets::Target;
 use crate::verbs::wait::Awaited;
@@ -48,11 +49,13 @@ pub struct ApplyArgs {
 /// If the file has errors (they have been shown), the controller refuses it, or it does not run in time.
 pub async fn run(args: &ApplyArgs, client: &Client) -> anyhow::Result<()> {
     let project = args.compose.load()?;
-    let application = accept(project.to_application())?;
+    let mut application = accept(project.to_application())?;
     if args.dry_run {
+        contents::resolve(&project, &mut application, Keep::No, client).await?;
         plan::show(&application, Format::Table, client).await?;
         return Ok(());
     }
+    contents::resolve(&project, &mut application, Keep::Yes, client).await?;
     let outcome = client.apply(&application, args.if_revision).await?;
     output::print(&summary(&outcome))?;
     if let Some(timeout) = args.wait {

@@ -1,22 +1,28 @@
-//! `limpet config`: the Compose file as Limpet reads it. Needs no controller.
+//! `limpet config`: the Compose file as Limpet reads it, which needs no controller; and with a word
+//! more, the configs that the controller keeps under names (`contents`).
 
 use clap::{Args, ValueEnum};
-use limpet_compose::Project;
+use limpet_compose::{ContentKind, Project};
 use serde_json::Value;
 
 use crate::compose_files::ComposeArgs;
 use crate::output;
+use crate::verbs::contents::{self, ContentVerb};
 
 /// Arguments of `limpet config`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 #[command(after_help = "\
 Everything is interpolated, merged, extended and included, and in the long syntax. No controller is needed.
 
 Examples:
   limpet config                                the compose.yaml here
   limpet config -f base.yaml -f site.yaml -q   does it hold? exit code 0 or 1
+  limpet config create nginx.conf ./nginx.conf   for services that name it as `external`
   limpet config --images | xargs -n1 skopeo inspect")]
 pub struct ConfigArgs {
+    #[command(subcommand)]
+    names: Option<ContentVerb>,
     #[command(flatten)]
     compose: ComposeArgs,
     /// How to show it
@@ -46,8 +52,11 @@ enum DocumentFormat {
 /// Shows the resolved file.
 ///
 /// # Errors
-/// If the file has errors; they have been shown.
-pub fn run(args: &ConfigArgs) -> anyhow::Result<()> {
+/// If the file has errors (they have been shown), or the controller does not answer.
+pub async fn run(args: &ConfigArgs) -> anyhow::Result<()> {
+    if let Some(verb) = &args.names {
+        return contents::run(ContentKind::Config, verb).await;
+    }
     let project = args.compose.load()?;
     if args.quiet {
         return Ok(());

@@ -6,6 +6,7 @@ pub mod apps;
 pub mod change;
 pub mod completion;
 pub mod config;
+pub mod contents;
 pub mod controller;
 pub mod cp;
 pub mod events;

@@ -6,6 +6,7 @@ use limpet_protocol::application::Application;
 
 use crate::client::Client;
 use crate::compose_files::{ComposeArgs, accept};
+use crate::contents::{self, Keep};
 use crate::output::{self, Format};
 
 /// Steps of one service that people are shown; programs get all of them.
@@ -46,7 +47,8 @@ pub struct SomethingToDo;
 /// If the file has errors (they have been shown), or the controller refuses it.
 pub async fn run(args: &PlanArgs, client: &Client) -> anyhow::Result<()> {
     let project = args.compose.load()?;
-    let application = accept(project.to_application())?;
+    let mut application = accept(project.to_application())?;
+    contents::resolve(&project, &mut application, Keep::No, client).await?;
     let view = show(&application, args.output, client).await?;
     if args.exit_code && view.changes {
         return Err(SomethingToDo.into());

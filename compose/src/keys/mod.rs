@@ -56,26 +56,31 @@ pub(crate) struct Key {
     path: &'static str,
     pub(crate) shape: Shape,
     pub(crate) status: Status,
+    /// Of a key that is honoured: the first version of Limpet that does so.
+    since: &'static str,
 }
 
+/// The version that honours what is honoured so far. A key that a later one takes up says its own.
+const FIRST: &str = "0.1.0";
+
 const fn honoured(path: &'static str, shape: Shape) -> Key {
-    Key { path, shape, status: Status::Honoured("") }
+    Key { path, shape, status: Status::Honoured(""), since: FIRST }
 }
 
 const fn noted(path: &'static str, shape: Shape, note: &'static str) -> Key {
-    Key { path, shape, status: Status::Honoured(note) }
+    Key { path, shape, status: Status::Honoured(note), since: FIRST }
 }
 
 const fn reported(path: &'static str, shape: Shape, advice: &'static str) -> Key {
-    Key { path, shape, status: Status::Reported(advice) }
+    Key { path, shape, status: Status::Reported(advice), since: "" }
 }
 
 const fn refused(path: &'static str, shape: Shape, advice: &'static str) -> Key {
-    Key { path, shape, status: Status::Refused(advice) }
+    Key { path, shape, status: Status::Refused(advice), since: "" }
 }
 
 const fn within(path: &'static str, shape: Shape) -> Key {
-    Key { path, shape, status: Status::Within }
+    Key { path, shape, status: Status::Within, since: "" }
 }
 
 /// The rows below one prefix.
@@ -126,22 +131,27 @@ pub(crate) fn children(pattern: &str) -> impl Iterator<Item = &'static str> {
 
 /// Every key with what Limpet makes of it, by path.
 pub fn all() -> impl Iterator<Item = (&'static str, Status)> {
+    rows().map(|(path, key)| (path, key.status))
+}
+
+fn rows() -> impl Iterator<Item = (&'static str, &'static Key)> {
     let named = |path: &str| !path.ends_with(['*', ']']);
-    TABLE.iter().filter(move |(path, _)| named(path)).map(|(path, key)| (path.as_str(), key.status))
+    TABLE.iter().filter(move |(path, _)| named(path)).map(|(path, key)| (path.as_str(), *key))
 }
 
 /// The table as it stands in `docs/compose.md`.
 #[must_use]
 pub fn markdown() -> String {
-    let mut text = "| key | what Limpet does | more |\n|---|---|---|\n".to_owned();
-    for (path, status) in all() {
-        let (word, more) = match status {
+    let mut text = "| key | what Limpet does | since | more |\n|---|---|---|---|\n".to_owned();
+    for (path, key) in rows() {
+        let (word, more) = match key.status {
             Status::Honoured(note) => ("honoured", note),
             Status::Reported(advice) => ("reported", advice),
             Status::Refused(advice) => ("refused", advice),
             Status::Within => continue,
         };
-        text.push_str(&format!("| `{path}` | {word} | {} |\n", more.replace('|', "\\|")));
+        let (since, more) = (key.since, more.replace('|', "\\|"));
+        text.push_str(&format!("| `{path}` | {word} | {since} | {more} |\n"));
     }
     text
 }

@@ -12,7 +12,7 @@ const HOOK: &str = "put the work into the entrypoint";
 pub(super) const SECTIONS: &[Section] = &[Section {
     prefix: "services.*",
     keys: &[
-        reported("annotations", Pairs, "use `labels`"),
+        noted("annotations", Pairs, "of the container's OCI configuration"),
         reported("attach", Bool, "Limpet never attaches: see `limpet logs`"),
         reported(
             "blkio_config",
@@ -34,7 +34,7 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         ),
         reported("cgroup_parent", Text, "the agent's configuration names the parent cgroup"),
         honoured("command", Command),
-        refused("configs", List, "use a bind mount of a file on the node, or `environment`"),
+        honoured("configs", List),
         reported(
             "container_name",
             Text,
@@ -60,7 +60,7 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         refused("device_cgroup_rules", Texts, "name each device under `devices`"),
         honoured("devices", List),
         honoured("dns", Texts),
-        reported("dns_opt", Texts, "resolver options are not written in this version"),
+        honoured("dns_opt", Texts),
         honoured("dns_search", Texts),
         honoured("domainname", Text),
         honoured("entrypoint", Command),
@@ -81,7 +81,11 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         honoured("hostname", Text),
         noted("image", Text, "needed"),
         honoured("init", Bool),
-        noted("ipc", Text, "`host`, `private` or `shareable`; others are refused"),
+        noted(
+            "ipc",
+            Text,
+            "`host`, `private` or `shareable` (which nobody can join); others are refused",
+        ),
         reported("isolation", Text, "it is for Windows: remove it"),
         honoured("label_file", Texts),
         honoured("labels", Pairs),
@@ -90,8 +94,16 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         reported("mac_address", Text, NETWORK),
         honoured("mem_limit", Bytes),
         honoured("mem_reservation", Bytes),
-        reported("mem_swappiness", Integer, "set it for the node: sysctl vm.swappiness"),
-        reported("memswap_limit", Bytes, "swap is not limited on its own: use `mem_limit`"),
+        noted(
+            "mem_swappiness",
+            Integer,
+            "0 to 100; on nodes with cgroup v1: version 2 has no such limit, and the container does not start there",
+        ),
+        noted(
+            "memswap_limit",
+            Bytes,
+            "memory and swap together, with `mem_limit`; without it twice `mem_limit`; -1 is no limit",
+        ),
         refused("models", Names, "run the model as a service and name its address"),
         noted(
             "network_mode",
@@ -100,7 +112,11 @@ pub(super) const SECTIONS: &[Section] = &[Section {
                  others are refused",
         ),
         reported("networks", Names, NETWORK),
-        reported("oom_kill_disable", Bool, "use `oom_score_adj`"),
+        reported(
+            "oom_kill_disable",
+            Bool,
+            "a container that the kernel may not end can stop the node: use `oom_score_adj`",
+        ),
         noted("oom_score_adj", Integer, "0 to 1000; below 0 is refused"),
         noted("pid", Text, "`host`; others are refused"),
         honoured("pids_limit", Number),
@@ -122,7 +138,11 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         noted("restart", Text, "without it and `deploy.restart_policy`: `any`, as in a stack"),
         refused("runtime", Text, "Limpet has one runtime, for Linux containers"),
         honoured("scale", Integer),
-        refused("secrets", List, "use a bind mount of a file on the node, or `environment`"),
+        noted(
+            "secrets",
+            List,
+            "files in memory: never on the node's disk, never in clear with broker or store",
+        ),
         noted(
             "security_opt",
             Texts,

@@ -88,6 +88,22 @@ fn every_row_can_be_reached_and_says_what_to_do() {
 }
 
 #[test]
+fn every_honoured_key_says_since_when() {
+    let version = |text: &str| -> Vec<u32> {
+        text.split('.').map(|part| part.parse().expect("a number of a version")).collect()
+    };
+    let current = version(env!("CARGO_PKG_VERSION"));
+    for (path, key) in rows() {
+        let honoured = matches!(key.status, Status::Honoured(_));
+        assert_eq!(honoured, !key.since.is_empty(), "{path}");
+        if honoured {
+            let since = version(key.since);
+            assert!(since.len() == 3 && since <= current, "{path} is honoured since {}", key.since);
+        }
+    }
+}
+
+#[test]
 fn the_documentation_has_the_table() {
     const BEGIN: &str = "<!-- table of keys: begin -->\n";
     const END: &str = "<!-- table of keys: end -->\n";

@@ -5,8 +5,6 @@ use super::{Section, honoured, noted, refused, reported, within};
 
 const NETWORKS: &str = "networks arrive in a later version: use `network_mode: host` until then, \
     where services reach each other at 127.0.0.1";
-const SECRETS: &str = "secrets arrive in a later version; services that use them are refused";
-const CONFIGS: &str = "configs arrive in a later version; services that use them are refused";
 const MODELS: &str = "Limpet runs no models; services that use them are refused";
 
 pub(super) const SECTIONS: &[Section] = &[
@@ -23,9 +21,9 @@ pub(super) const SECTIONS: &[Section] = &[
             within("networks.*", Map),
             honoured("volumes", Names),
             within("volumes.*", Map),
-            reported("secrets", Names, SECRETS),
+            honoured("secrets", Names),
             within("secrets.*", Map),
-            reported("configs", Names, CONFIGS),
+            honoured("configs", Names),
             within("configs.*", Map),
             reported("models", Names, MODELS),
             within("models.*", Map),
@@ -82,28 +80,32 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         prefix: "secrets.*",
         keys: &[
-            within("name", Text),
-            within("environment", Text),
-            within("file", Text),
-            within("external", Bool),
-            within("external.name", Text),
-            within("labels", Pairs),
-            within("driver", Text),
-            within("driver_opts", Pairs),
-            within("template_driver", Text),
+            noted("name", Text, "of an `external` one: its name with the controller"),
+            noted("environment", Text, "a variable of the machine of `limpet apply` or of `.env`"),
+            noted("file", Text, "of the machine of `limpet apply`; at most 254 KiB"),
+            noted("external", Bool, "made with `limpet secret create`, looked up at every apply"),
+            noted("external.name", Text, "old form of `name`"),
+            reported("labels", Pairs, "secrets have no labels in Limpet: remove it"),
+            refused("driver", Text, "give the content with `file`, `environment` or `external`"),
+            refused(
+                "driver_opts",
+                Pairs,
+                "give the content with `file`, `environment` or `external`",
+            ),
+            refused("template_driver", Text, "fill the template before `limpet apply`"),
         ],
     },
     Section {
         prefix: "configs.*",
         keys: &[
-            within("name", Text),
-            within("content", Text),
-            within("environment", Text),
-            within("file", Text),
-            within("external", Bool),
-            within("external.name", Text),
-            within("labels", Pairs),
-            within("template_driver", Text),
+            noted("name", Text, "of an `external` one: its name with the controller"),
+            noted("content", Text, "variables in it are filled in; `$$` is `$`"),
+            noted("environment", Text, "a variable of the machine of `limpet apply` or of `.env`"),
+            noted("file", Text, "of the machine of `limpet apply`; at most 254 KiB"),
+            noted("external", Bool, "made with `limpet config create`, looked up at every apply"),
+            noted("external.name", Text, "old form of `name`"),
+            reported("labels", Pairs, "configs have no labels in Limpet: remove it"),
+            refused("template_driver", Text, "fill the template before `limpet apply`"),
         ],
     },
     Section {

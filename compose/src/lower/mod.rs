@@ -4,6 +4,7 @@
 //! A value that Limpet cannot honour is an error here, a value that it takes otherwise than Docker
 //! a warning; both with their places.
 
+mod contents;
 mod dependencies;
 mod deploy;
 mod health;
@@ -35,6 +36,7 @@ use crate::node::{Node, Value};
 use crate::project::services;
 use reader::Reader;
 
+pub(crate) use contents::sources;
 pub(crate) use schedule::schedules;
 
 /// Makes the application; it counts only if no error was found.
@@ -78,11 +80,15 @@ fn service(
     let image = image::image(reader);
     let mode = deploy::mode(reader);
     let restart = restart::restart(reader);
+    let volumes = mounts::mounts(tree, application, name, reader);
+    let (configs, secrets) = contents::mounts(&volumes, reader);
     let spec = Spec {
         process: process::process(reader),
         resources: resources::resources(reader),
         security: security::security(reader),
-        mounts: mounts::mounts(tree, application, name, reader),
+        mounts: volumes,
+        configs,
+        secrets,
         devices: mounts::devices(reader),
         network,
         ports: ports::ports(reader),
@@ -91,6 +97,7 @@ fn service(
         log: restart::log(reader),
         depends_on: dependencies::dependencies(tree, reader),
         labels: reader.labels("labels"),
+        annotations: reader.labels("annotations"),
         healthcheck: health::health(reader),
         probes: probe::probes(reader),
         ..Spec::new(application.clone(), name.clone(), image)

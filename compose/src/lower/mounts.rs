@@ -26,7 +26,8 @@ pub(super) fn mounts(
                     Some(name) => volume_name(tree, application, name),
                     None => unnamed(application, service, (item, &target), &mut reader.at(&path)),
                 };
-                Some(MountSource::Volume { name })
+                let nocopy = item.get("volume").and_then(|volume| volume.get("nocopy"));
+                Some(MountSource::Volume { name, no_copy: nocopy.is_some_and(Node::is_true) })
             }
             other => {
                 let message = format!("Limpet has no mounts of type {:?}", other.unwrap_or(""));
@@ -106,7 +107,7 @@ fn unnamed(
 }
 
 /// The specification calls the mode an octal number, in whatever way it is written.
-fn mode(text: &str) -> Option<u32> {
+pub(super) fn mode(text: &str) -> Option<u32> {
     let digits = text.strip_prefix("0o").unwrap_or(text);
     u32::from_str_radix(digits, 8).ok().filter(|&mode| mode <= 0o7777)
 }

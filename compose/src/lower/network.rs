@@ -14,6 +14,7 @@ pub(super) fn network(reader: &mut Reader) -> Network {
         extra_hosts: extra_hosts(reader, mode),
         dns: name_servers(reader),
         dns_search: reader.texts("dns_search"),
+        dns_opt: resolver_options(reader),
     }
 }
 
@@ -61,6 +62,17 @@ fn extra_hosts(reader: &mut Reader, mode: NetworkMode) -> BTreeMap<String, Strin
         }
     }
     found
+}
+
+fn resolver_options(reader: &mut Reader) -> Vec<String> {
+    for (index, item) in reader.items("dns_opt").iter().enumerate() {
+        let text = item.scalar().unwrap_or_default();
+        if text.is_empty() || text.contains(char::is_whitespace) {
+            let message = format!("expected an option such as ndots:1, found {text:?}");
+            reader.at(&format!("dns_opt[{index}]")).fail(item, message);
+        }
+    }
+    reader.texts("dns_opt")
 }
 
 fn name_servers(reader: &mut Reader) -> Vec<String> {

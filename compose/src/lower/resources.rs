@@ -24,6 +24,10 @@ pub(super) fn resources(reader: &mut Reader) -> Resources {
         cpuset: cpuset(reader),
         pids_limit: pids(reader, &format!("{limits}.pids")),
         shm_size_bytes: plain_bytes(reader.get("shm_size")),
+        memory_and_swap_bytes: memory_and_swap(reader),
+        memory_swappiness: reader
+            .integer("mem_swappiness", 0, 100)
+            .and_then(|number| u8::try_from(number).ok()),
     };
     let above = |reserved: Option<u64>, limit: Option<u64>| matches!((reserved, limit), (Some(reserved), Some(limit)) if reserved > limit);
     if above(found.memory_reservation_bytes, found.memory_limit_bytes) {
@@ -37,6 +41,28 @@ pub(super) fn resources(reader: &mut Reader) -> Resources {
         reader.at("deploy.resources").fail(node, "more CPU is reserved than the limit allows");
     }
     found
+}
+
+/// -1 is no limit; nothing and zero leave it to the limit of memory.
+fn memory_and_swap(reader: &mut Reader) -> Option<i64> {
+    let node = reader.get("memswap_limit")?;
+    let bytes = match node.scalar() {
+        Some("-1") => return Some(-1),
+        text => text.and_then(|text| text.parse::<i64>().ok()).filter(|bytes| *bytes > 0)?,
+    };
+    let (memory, _) = reader.either("mem_limit", "deploy.resources.limits.memory").unzip();
+    match plain_bytes(memory).and_then(|memory| i64::try_from(memory).ok()) {
+        None => {
+            let message = "swap is limited together with memory, which has no limit";
+            reader.at("memswap_limit").refuse(node, message, "add `mem_limit`");
+        }
+        Some(memory) if bytes < memory => {
+            let message = "memory and swap together are less than memory alone";
+            reader.at("memswap_limit").refuse(node, message, "write `mem_limit` plus the swap");
+        }
+        Some(_) => {}
+    }
+    Some(bytes)
 }
 
 fn positive(number: i64) -> Option<u64> {

@@ -63,7 +63,7 @@ pub(super) fn security(reader: &mut Reader) -> Security {
         read_only: reader.flag("read_only"),
         sysctls: sysctls(reader),
         host_pid: namespace(reader, "pid", &[]),
-        host_ipc: namespace(reader, "ipc", &["private", "shareable", "none", ""]),
+        host_ipc: namespace(reader, "ipc", &["private", "shareable", ""]),
         ..Security::default()
     };
     for (index, item) in reader.items("security_opt").iter().enumerate() {

@@ -16,7 +16,7 @@ use crate::diagnostic::{Problems, in_order};
 use crate::interpolate::Variables;
 use crate::loader::Loader;
 use crate::node::{Node, Value};
-use crate::{Diagnostic, lower};
+use crate::{ContentSource, Diagnostic, lower};
 
 /// A Compose project: every file read, interpolated, merged and in the long syntax.
 #[derive(Debug, Clone)]
@@ -24,6 +24,7 @@ pub struct Project {
     name: String,
     document: serde_json::Value,
     application: Result<Application, Vec<Diagnostic>>,
+    contents: Vec<ContentSource>,
     /// What has no effect or may surprise; none of it keeps the project from running.
     pub warnings: Vec<Diagnostic>,
 }
@@ -53,6 +54,13 @@ impl Project {
     /// All keys and values that Limpet cannot do without misbehaving, each with its place.
     pub fn to_application(&self) -> Result<Application, Vec<Diagnostic>> {
         self.application.clone()
+    }
+
+    /// The configs and secrets that services use. What is in them is not in the application: its
+    /// mounts name no content until the controller has it.
+    #[must_use]
+    pub fn contents(&self) -> &[ContentSource] {
+        &self.contents
     }
 }
 
@@ -96,6 +104,7 @@ pub(crate) fn finish(
     report::keys(&tree, &mut refusals);
     let mut application = lower::application(&tree, &surroundings.name, &mut refusals);
     lower::schedules(&tree, loader.files, &mut application, &mut refusals);
+    let contents = lower::sources(&tree, &surroundings.variables, &mut refusals);
     let Problems { mut errors, warnings } = refusals;
     warnings.into_iter().for_each(|warning| problems.push(warning));
     in_order(&mut errors);
@@ -105,6 +114,7 @@ pub(crate) fn finish(
         name: surroundings.name.clone(),
         document: printed::document(&tree),
         application: if errors.is_empty() { Ok(application) } else { Err(errors) },
+        contents,
         warnings: problems.warnings,
     })
 }

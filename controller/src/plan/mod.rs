@@ -187,7 +187,7 @@ impl Wanted {
 
 fn volumes(service: &Service) -> Vec<String> {
     let name = |mount: &Mount| match &mount.source {
-        MountSource::Volume { name } => Some(name.clone()),
+        MountSource::Volume { name, .. } => Some(name.clone()),
         _ => None,
     };
     service.spec.mounts.iter().filter_map(name).collect()

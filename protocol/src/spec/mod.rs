@@ -71,6 +71,9 @@ pub struct Spec {
     /// Labels of the container (`labels`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub labels: BTreeMap<String, String>,
+    /// Annotations of the container, for whoever reads its OCI configuration (`annotations`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub annotations: BTreeMap<String, String>,
     /// How its health is found out (`healthcheck`); none takes the image's `HEALTHCHECK`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<HealthCheck>,
@@ -118,6 +121,7 @@ impl Spec {
             log: LogPolicy::default(),
             depends_on: Vec::new(),
             labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
             healthcheck: None,
             probes: Probes::default(),
             configs: Vec::new(),
@@ -261,6 +265,13 @@ pub struct Resources {
     /// Size of `/dev/shm`, in bytes (`shm_size`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size_bytes: Option<u64>,
+    /// Hard limit of memory and swap together, in bytes (`memswap_limit`); none is twice the limit of
+    /// memory, -1 is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_and_swap_bytes: Option<i64>,
+    /// How readily the kernel swaps its memory out, 0..=100 (`mem_swappiness`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_swappiness: Option<u8>,
 }
 
 /// What a container may do. The default is Docker's: its capability set, its masked paths, its

@@ -35,6 +35,9 @@ pub enum MountSource {
     Volume {
         /// The volume's name, unique on the node.
         name: String,
+        /// Begin empty: the image's content at the target is not taken over (`volume.nocopy`).
+        #[serde(default, skip_serializing_if = "is_default")]
+        no_copy: bool,
     },
     /// Memory.
     Tmpfs {

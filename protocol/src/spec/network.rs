@@ -24,6 +24,9 @@ pub struct Network {
     /// Search domains (`dns_search`).
     #[serde(skip_serializing_if = "is_default")]
     pub dns_search: Vec<String>,
+    /// Options of the resolver (`dns_opt`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub dns_opt: Vec<String>,
 }
 
 /// Which network namespace a container runs in (`network_mode`).

@@ -11,6 +11,7 @@
 )]
 
 mod bad_starts;
+mod contents;
 mod garbage;
 mod images;
 mod kills;

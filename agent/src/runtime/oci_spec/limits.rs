@@ -155,6 +155,11 @@ pub(super) fn resources(
     if let Some(bytes) = resources.memory_limit_bytes {
         all.insert("memory".to_owned(), memory(bytes, resources, facts)?);
     }
+    if let Some(swappiness) = resources.memory_swappiness {
+        need(facts, "memory", "`mem_swappiness`")?;
+        let memory = all.entry("memory").or_insert_with(|| json!({}));
+        memory["swappiness"] = json!(swappiness);
+    }
     let mut cpu = serde_json::Map::new();
     if let Some(millis) = resources.cpu_limit_millis {
         need(facts, "cpu", "a CPU limit")?;
@@ -191,7 +196,14 @@ fn memory(bytes: u64, resources: &Resources, facts: &NodeFacts) -> Result<Value,
     }
     if facts.counts_swap {
         // As Docker: as much swap as memory.
-        memory["swap"] = json!(bytes.saturating_mul(2));
+        let default = i64::try_from(bytes.saturating_mul(2)).unwrap_or(i64::MAX);
+        memory["swap"] = json!(resources.memory_and_swap_bytes.unwrap_or(default));
+    } else if resources.memory_and_swap_bytes.is_some_and(|limit| limit >= 0) {
+        return Err(Unsupported(
+            "`memswap_limit` needs a kernel that counts swap, which this node's does not (boot it with \
+             `swapaccount=1`)"
+                .to_owned(),
+        ));
     }
     Ok(memory)
 }

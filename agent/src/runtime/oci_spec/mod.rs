@@ -49,6 +49,7 @@ pub(super) fn plan(
         "root": {"path": "rootfs", "readonly": spec.security.read_only},
         "hostname": hostname,
         "domainname": spec.process.domainname,
+        "annotations": spec.annotations,
         "process": process(spec, &image, facts, &hostname)?,
         "mounts": mounts::mounts(spec, &paths.bundle(&id), &paths.volumes()),
         "linux": linux(spec, facts, &paths.cgroup(&id))?,
@@ -71,6 +72,7 @@ pub(super) fn plan(
         hostname: format!("{hostname}\n"),
         resolv_conf: resolv_conf(spec),
         resolv_search: spec.network.dns_search.join(" "),
+        resolv_options: spec.network.dns_opt.join(" "),
     })
 }
 
@@ -246,8 +248,9 @@ fn make_folders(spec: &Spec) -> Vec<PathBuf> {
 
 fn volumes(spec: &Spec) -> Vec<VolumePlan> {
     let wanted = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { name } => {
-            Some(VolumePlan { name: name.clone(), target: mount.target.clone() })
+        MountSource::Volume { name, no_copy } => {
+            let (name, target, no_copy) = (name.clone(), mount.target.clone(), *no_copy);
+            Some(VolumePlan { name, target, no_copy })
         }
         _ => None,
     });

@@ -89,7 +89,7 @@ fn bind(source: &str, target: &str, read_only: bool) -> Value {
 fn service_mount(mount: &Mount, volumes: &Path) -> Value {
     match &mount.source {
         MountSource::Bind { path, .. } => bind(path, &mount.target, mount.read_only),
-        MountSource::Volume { name } => {
+        MountSource::Volume { name, .. } => {
             bind(&volumes.join(name).to_string_lossy(), &mount.target, mount.read_only)
         }
         MountSource::Tmpfs { size_bytes, mode } => {
