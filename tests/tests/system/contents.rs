@@ -74,6 +74,23 @@ fn in_container(fleet: &mut Fleet, path: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/{pid}/root{path}")).ok()
 }
 
+/// A reboot without network, broker and controller: all in memory is gone, the ledger is there.
+fn reboot_without_network(fleet: &mut Fleet) {
+    fleet.kill_controller();
+    fleet.kill_mosquitto();
+    let node = fleet.node_mut("n1");
+    node.kill_agent();
+    let keeper = node.keeper_pid().unwrap();
+    for pid in [vec![keeper], node.container_pids()].concat() {
+        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
+    }
+    wait_for("everything to be dead", || node.container_pids().is_empty().then_some(()));
+    let run = node.folder().join("run");
+    wait_for("memory to be gone", || std::fs::remove_dir_all(&run).ok());
+    fleet.start_agent("n1");
+}
+
 fn compose(files: &TempDir) -> String {
     format!(
         "services:
@@ -130,20 +147,7 @@ fn a_secret_goes_from_a_file_into_a_container_and_nowhere_else() {
         (in_container(&mut fleet, "/run/secrets/token").as_deref() == Some(SECOND)).then_some(())
     });
 
-    // A reboot without network, broker and controller: all in memory is gone, the ledger is there.
-    fleet.kill_controller();
-    fleet.kill_mosquitto();
-    let node = fleet.node_mut("n1");
-    node.kill_agent();
-    let keeper = node.keeper_pid().unwrap();
-    for pid in [vec![keeper], node.container_pids()].concat() {
-        let pid = rustix::process::Pid::from_raw(pid.cast_signed()).unwrap();
-        rustix::process::kill_process(pid, rustix::process::Signal::KILL).ok();
-    }
-    wait_for("everything to be dead", || node.container_pids().is_empty().then_some(()));
-    let run = node.folder().join("run");
-    wait_for("memory to be gone", || std::fs::remove_dir_all(&run).ok());
-    fleet.start_agent("n1");
+    reboot_without_network(&mut fleet);
     wait_for("the secret after a reboot", || {
         (in_container(&mut fleet, "/run/secrets/token").as_deref() == Some(SECOND)).then_some(())
     });
