@@ -68,6 +68,7 @@ fn node(standing: Standing, status: Option<InstanceStatus>) -> ObservedNode {
         },
         joined_ms: 0,
         availability: Availability::Active,
+        seal_key: None,
     };
     let mut node = ObservedNode::unheard(record, Revision(1), 0);
     (node.standing, node.observed, node.last_contact_ms) = (standing, Some(NEWEST), 97_000);
