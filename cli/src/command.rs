@@ -6,8 +6,8 @@ use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
     agent, apply, apps, completion, config, contents, controller, cp, events, exec, explain, image,
-    inspect, logs, node, plan, ps, restart, rm, scale, services, start, stop, token, top, up,
-    version, wait,
+    inspect, logs, node, plan, ps, restart, rm, rollout, scale, services, start, stop, token, top,
+    up, version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -84,6 +84,8 @@ pub(crate) enum Verb {
     Start(Asks<start::StartArgs>),
     /// Replace the instances of services, under their update rules
     Restart(Asks<restart::RestartArgs>),
+    /// Updates: how far they are, what was before; pause, resume, undo
+    Rollout(Asks<rollout::RolloutArgs>),
     /// Remove applications
     Rm(Asks<rm::RmArgs>),
     /// Show a Compose file as Limpet reads it; keep configs for services

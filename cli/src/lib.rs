@@ -115,6 +115,7 @@ async fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Stop(asks) => verbs::stop::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Start(asks) => verbs::start::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Restart(asks) => verbs::restart::run(&asks.verb, &client(&asks.connection)?).await,
+        Verb::Rollout(asks) => verbs::rollout::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Rm(asks) => verbs::rm::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Node(asks) => verbs::node::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Image(asks) => verbs::image::run(&asks.verb, &client(&asks.connection)?).await,

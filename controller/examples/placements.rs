@@ -162,6 +162,7 @@ fn node(number: u32, standing: Standing) -> Node {
         labels: [("rack".to_owned(), (number % 40).to_string())].into(),
         conditions: vec![],
         devices: None,
+        stages: false,
     };
     Node::of(&facts, &BTreeMap::new(), standing)
 }

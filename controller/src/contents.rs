@@ -338,10 +338,16 @@ fn needed(store: &Store) -> Result<BTreeSet<Key>, ContentError> {
             needed.extend(kind.mounts(spec).iter().map(|mount| kind.key(&mount.content)));
         }
     };
-    for (key, entry) in store.list(Kind::Application)?.1 {
+    // Earlier revisions too: an undo needs what they name, and a rollback what its spec names.
+    let (applications, history) = (store.list(Kind::Application)?.1, store.list(Kind::History)?.1);
+    for (key, entry) in applications.into_iter().chain(history) {
         let record: ApplicationRecord =
             decode_value(&entry).map_err(|source| ContentError::Record { key, source })?;
         record.application.services.values().for_each(|service| of_spec(&service.spec));
+    }
+    for (key, entry) in store.list(Kind::Spec)?.1 {
+        let spec = decode_value(&entry).map_err(|source| ContentError::Record { key, source })?;
+        of_spec(&spec);
     }
     for kind in ContentKind::BOTH {
         let (_, names) = named(store, kind)?;
@@ -384,7 +390,13 @@ mod tests {
 
     async fn apply(store: &Store, application: Application) {
         let key = Key::Application(application.name.clone());
-        let value = codec::encode(&ApplicationRecord { application, applied_ms: 1 }).unwrap();
+        let record = ApplicationRecord {
+            application,
+            applied_ms: 1,
+            change: String::new(),
+            changed: vec![],
+        };
+        let value = codec::encode(&record).unwrap();
         let ops = vec![Op::Put(key, value)];
         store.commit(Transaction { ops, ..Transaction::default() }).await.unwrap();
     }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec::CodecError;
-use limpet_protocol::id::NodeId;
+use limpet_protocol::id::{ApplicationName, NodeId, ServiceName};
 use limpet_protocol::topic::Topic;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -32,6 +32,7 @@ use crate::explain::Explanation;
 use crate::observe::noise::Noise;
 use crate::observe::view::Gallery;
 use crate::plan::Planner;
+use crate::rollout::{Order, Rollouts};
 use crate::store::{Change, Key, Revision, Store, StoreError, Watch, WatchError};
 use crate::world::World;
 
@@ -91,6 +92,17 @@ pub enum Request {
         /// The revision that the answer takes into account, and the answer; none if there is
         /// nothing of that name.
         answer: oneshot::Sender<(Revision, Option<Explanation>)>,
+    },
+    /// Pause or resume rollouts.
+    Rollout {
+        /// Of which application.
+        application: ApplicationName,
+        /// Of which of its services; none is all.
+        service: Option<ServiceName>,
+        /// What is to happen.
+        order: Order,
+        /// The services that it happened to, once it is on disk, or why to none.
+        answer: oneshot::Sender<Result<Vec<String>, String>>,
     },
 }
 
@@ -170,6 +182,7 @@ pub fn start(
     let lost_after_ms = u64::try_from(settings.lost_after.as_millis()).unwrap_or(u64::MAX);
     let mut world = World {
         planner: Planner::default(),
+        rollouts: Rollouts::default(),
         dispatch: Dispatch::new(store.clone(), bus.clone()),
         joins: Joins::new(store.clone(), welcome),
         calls: Calls::new(bus.clone(), callers),
@@ -186,6 +199,8 @@ pub fn start(
         removed_nodes: BTreeSet::new(),
         changed_facts: BTreeSet::new(),
         reported: BTreeSet::new(),
+        unsaved: vec![],
+        answers: vec![],
         events: vec![],
         acks: BTreeMap::new(),
         stale_services: BTreeSet::new(),
@@ -328,7 +343,9 @@ impl ControlLoop {
         let lost =
             self.world.lost_at.first().map(|(at, _)| self.started + Duration::from_millis(*at));
         let remind = self.world.dispatch.has_reminders().then(|| now + REMIND_EVERY);
-        [view_due, lost, remind].into_iter().flatten().min().unwrap_or(now + IDLE)
+        let roll = self.world.rollouts.deadline().filter(|_| self.world.bus.is_up());
+        let roll = roll.map(|at| self.started + Duration::from_millis(at));
+        [view_due, lost, remind, roll].into_iter().flatten().min().unwrap_or(now + IDLE)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The central controller: desired state in, assignments out.
 //!
-//! The folders are the flow: [`api`] ▶ [`store`] ▶ `plan` ▶ `dispatch`, and back through `observe`.
+//! The folders are the flow: [`api`] ▶ [`store`] ▶ `plan` ▶ `rollout` ▶ `dispatch`, and back through `observe`.
 
 pub mod answer;
 pub mod api;
@@ -16,6 +16,7 @@ pub mod observe;
 pub mod plan;
 pub mod preview;
 pub mod process;
+pub mod rollout;
 pub mod run;
 pub mod store;
 mod world;

@@ -10,6 +10,7 @@ use limpet_protocol::application::Application;
 use limpet_protocol::codec;
 use limpet_protocol::event::Cursor;
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, SpecHash};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::auth;
@@ -22,10 +23,11 @@ use crate::observe::node::ObservedNode;
 use crate::observe::noise::Noise;
 use crate::observe::view::{Gallery, Shown, Sources};
 use crate::plan::{Planner, ServiceKey, Standing, Wanted};
+use crate::rollout::{Aim, Rollouts, dependencies_first, following};
 use crate::store::records::{
-    ApplicationRecord, AssignmentRecord, Availability, EventRecord, NodeRecord,
+    ApplicationRecord, AssignmentRecord, Availability, EventRecord, NodeRecord, RolloutRecords,
 };
-use crate::store::{Change, Entry, Key, Kind, MAX_VALUE_BYTES, Revision, Store};
+use crate::store::{Change, Entry, Key, Kind, MAX_VALUE_BYTES, Op, Revision, Store};
 
 /// An application and the specs of its services; none where one is too large for a node.
 #[derive(Debug)]
@@ -34,11 +36,25 @@ pub(crate) struct Known {
     pub(crate) specs: BTreeMap<ServiceName, Option<SpecHash>>,
 }
 
+impl Known {
+    /// The names of its services.
+    pub(crate) fn services(&self) -> impl Iterator<Item = &ServiceName> {
+        self.specs.keys()
+    }
+}
+
+/// What a person asked of rollouts, and what is answered when it is on disk.
+pub(crate) struct OrderAnswer {
+    pub(crate) answer: oneshot::Sender<Result<Vec<String>, String>>,
+    pub(crate) result: Result<Vec<String>, String>,
+}
+
 /// Everything the loop knows. Belongs to the loop, is not locked.
 pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) bus: Bus,
     pub(crate) planner: Planner,
+    pub(crate) rollouts: Rollouts,
     pub(crate) dispatch: Dispatch,
     pub(crate) joins: Joins,
     pub(crate) calls: Calls,
@@ -62,6 +78,9 @@ pub(crate) struct World {
     pub(crate) changed_facts: BTreeSet<NodeId>,
     /// Services of which nodes have reported something new.
     pub(crate) reported: BTreeSet<ServiceKey>,
+    /// What the store has to be told of rollouts and specs, and who waits until it is.
+    pub(crate) unsaved: Vec<Op>,
+    pub(crate) answers: Vec<OrderAnswer>,
     /// Events that are not in the store yet, and what to acknowledge when they are.
     pub(crate) events: Vec<EventRecord>,
     pub(crate) acks: BTreeMap<NodeId, Cursor>,
@@ -93,6 +112,11 @@ impl World {
             .collect();
         gone.iter().for_each(|key| self.remove(key));
         self.planner.forget_unwanted();
+        // The loop itself is the only writer of these: what it knows already is newer.
+        let begins = self.revision == Revision::default();
+        if begins {
+            self.restore_rollouts()?;
+        }
         for (key, entry) in assignments {
             let assignment: AssignmentRecord = read(&key, &entry.value)?;
             if self.fleet.contains_key(&assignment.node)
@@ -100,11 +124,47 @@ impl World {
             {
                 self.planner.restore(&assignment);
                 self.unsettled.insert(assignment.node.clone());
+                self.restore_units(&assignment);
                 self.dispatch.publish(self.now_ms, assignment);
             }
         }
+        if begins {
+            self.dispatch.sweep_specs();
+        }
         self.revision = first;
         Ok(first)
+    }
+
+    /// What an earlier life of the controller knew of specs and rollouts.
+    fn restore_rollouts(&mut self) -> Result<(), LoopError> {
+        for (key, entry) in self.store.list(Kind::Spec)?.1 {
+            let hash = key.name().parse::<SpecHash>();
+            if !hash.is_ok_and(|hash| self.dispatch.restore_spec(hash, entry.value.into())) {
+                tracing::error!(%key, "a spec in the store cannot be read");
+            }
+        }
+        for (key, entry) in self.store.list(Kind::Rollout)?.1 {
+            let records: RolloutRecords = read(&key, &entry.value)?;
+            if let Key::Rollout(application) = &key {
+                for (service, record) in &records {
+                    let (application, service) = (application.clone(), service.clone());
+                    let key = ServiceKey { application, service };
+                    self.dispatch.pin_spec(&key, Some(record.stable));
+                }
+                self.rollouts.restore(application, records);
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_units(&mut self, assignment: &AssignmentRecord) {
+        for share in &assignment.services {
+            let (application, service) = (share.application.clone(), share.service.clone());
+            let key = ServiceKey { application, service };
+            for slot in &share.slots {
+                self.rollouts.restore_unit(&key, &assignment.node, *slot, share.spec);
+            }
+        }
     }
 
     /// A change of the store.
@@ -139,14 +199,19 @@ impl World {
 
     pub(crate) fn put_application(&mut self, record: ApplicationRecord) {
         let Application { name, services } = &record.application;
-        let mut specs = BTreeMap::new();
-        let mut wanted = BTreeMap::new();
-        for (service_name, service) in services {
+        let mut specs: BTreeMap<ServiceName, Option<SpecHash>> = BTreeMap::new();
+        let (mut wanted, mut aims) = (BTreeMap::new(), BTreeMap::new());
+        for service_name in dependencies_first(services) {
+            let Some(service) = services.get(service_name) else { continue };
             let key = ServiceKey { application: name.clone(), service: service_name.clone() };
-            match want::encode_spec(&service.spec) {
+            match want::encode_spec(&following(service, &specs)) {
                 Ok((hash, bytes)) => {
+                    let mut aim = Aim::of(service, hash);
+                    // Of a ring, nobody waits for who comes later.
+                    aim.after.retain(|first| specs.contains_key(first));
                     specs.insert(service_name.clone(), Some(hash));
                     wanted.insert(key.clone(), Wanted::of(service, hash));
+                    aims.insert(service_name.clone(), aim);
                     self.dispatch.set_spec(key.clone(), hash, bytes);
                 }
                 Err(error) => {
@@ -156,6 +221,7 @@ impl World {
             }
             self.stale_services.insert(key);
         }
+        self.rollouts.set_application(name, aims, &self.planner);
         self.planner.set_application(name, wanted);
         let name = name.clone();
         if let Some(old) = self.applications.insert(name.clone(), Known { record, specs }) {
@@ -214,6 +280,7 @@ impl World {
     pub(crate) fn remove(&mut self, key: &Key) {
         match key {
             Key::Application(name) => {
+                self.rollouts.set_application(name, BTreeMap::new(), &self.planner);
                 self.planner.set_application(name, BTreeMap::new());
                 if let Some(old) = self.applications.remove(name) {
                     self.services_changed(name, &old);
@@ -240,6 +307,7 @@ impl World {
         for node in self.fleet.values_mut() {
             node.link.controller_back(self.now_ms);
         }
+        self.rollouts.link_came_up(self.now_ms);
         self.look_at_all();
     }
 
@@ -282,6 +350,11 @@ impl World {
                 drop(answer.send((self.revision, self.explain(subject, &name))));
                 return;
             }
+            Request::Rollout { application, service, order, answer } => {
+                let result = self.order_rollout(&application, service.as_ref(), order);
+                self.answers.push(OrderAnswer { answer, result });
+                return;
+            }
         };
         let standing = self.fleet.get(&node).map(|known| known.standing);
         let result = match standing {
@@ -303,7 +376,8 @@ impl World {
 
     /// The newest view.
     pub(crate) fn show(&mut self) -> View {
-        let sources = Sources { planner: &self.planner, nodes: &self.fleet };
+        let sources =
+            Sources { planner: &self.planner, rollouts: &self.rollouts, nodes: &self.fleet };
         for key in std::mem::take(&mut self.stale_services) {
             let known = self.applications.get(&key.application);
             let service = known.and_then(|known| {

@@ -40,6 +40,9 @@ pub struct Service {
     /// How it goes back (`deploy.rollback_config`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub rollback: UpdatePolicy,
+    /// In which waves over the fleet (`deploy.x-rollout`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waves: Option<WavePolicy>,
     /// The greater is placed first and, where there is no room, in the place of the smaller
     /// (`deploy.x-priority`).
     #[serde(default, skip_serializing_if = "is_default")]
@@ -64,6 +67,7 @@ impl Service {
             labels: BTreeMap::new(),
             update: UpdatePolicy::default(),
             rollback: UpdatePolicy::default(),
+            waves: None,
             priority: 0,
             stopped: false,
         }
@@ -99,6 +103,66 @@ impl Default for UpdatePolicy {
             max_failure_ppm: 0,
             order: UpdateOrder::default(),
         }
+    }
+}
+
+/// Waves over the fleet: which instances are brought to another spec before others, and what has to
+/// hold until the next are begun (`deploy.x-rollout`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct WavePolicy {
+    /// One after the other. Whoever is in none of them comes last.
+    pub waves: Vec<Wave>,
+    /// How many of a hundred instances of a wave must have come to the new spec before the next
+    /// wave begins.
+    pub success_percent: u32,
+    /// So many failures end it at once, as `failure_action` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abort: Option<Portion>,
+    /// At most so many instances may be down at a time, whatever the reason: nothing is begun that
+    /// would take another one down.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_unavailable: Option<Portion>,
+}
+
+impl Default for WavePolicy {
+    fn default() -> Self {
+        Self { waves: Vec::new(), success_percent: 100, abort: None, max_unavailable: None }
+    }
+}
+
+/// One wave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Wave {
+    /// Instances on nodes for which all of these hold.
+    Nodes(Vec<Constraint>),
+    /// As many as are needed until so many of a hundred instances on nodes that can be reached are
+    /// updated.
+    Percent(u32),
+}
+
+/// A number, or a share of all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Portion {
+    /// So many.
+    Count(u32),
+    /// So many of a hundred.
+    Percent(u32),
+}
+
+impl Portion {
+    /// How many that is of a number; one at least, so that something can happen at all.
+    #[must_use]
+    pub fn of(self, all: usize) -> usize {
+        let number = match self {
+            Self::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
+            Self::Percent(percent) => {
+                all.saturating_mul(usize::try_from(percent).unwrap_or(usize::MAX)).div_ceil(100)
+            }
+        };
+        number.max(1)
     }
 }
 

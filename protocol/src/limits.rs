@@ -50,6 +50,8 @@ pub const MAX_SERVICES_PER_APPLICATION: usize = 256;
 pub const MAX_INSTANCES_PER_NODE: usize = 500;
 /// Replicas of one service over the whole fleet.
 pub const MAX_REPLICAS: u32 = 10_000;
+/// Waves of one rollout.
+pub const MAX_WAVES: usize = 16;
 /// Events in one batch.
 pub const MAX_EVENTS_PER_BATCH: usize = 32;
 /// Events an agent keeps for a controller that is away; the oldest go first and the gap is told.

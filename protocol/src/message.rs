@@ -153,6 +153,10 @@ pub struct NodeFacts {
     /// that do not look.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub devices: Option<Vec<String>>,
+    /// Whether the agent fetches the images of what comes next and says when it has them
+    /// ([`crate::report::Report::staged`]): updates wait for it.
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    pub stages: bool,
 }
 
 /// An agent asks to join (on [`crate::topic::Topic::JoinIn`]).

@@ -31,6 +31,7 @@ pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
         labels: labels.clone(),
         conditions: crate::keeper::facts::NodeFacts::found_here().conditions(),
         devices: Some(devices::found_in(Path::new(DEV))),
+        stages: true,
     }
 }
 

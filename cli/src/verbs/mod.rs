@@ -20,6 +20,7 @@ pub mod plan;
 pub mod ps;
 pub mod restart;
 pub mod rm;
+pub mod rollout;
 pub mod scale;
 pub mod services;
 pub mod start;

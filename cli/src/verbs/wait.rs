@@ -176,7 +176,9 @@ async fn until(
                 bar.finish_and_clear();
                 return Ok(());
             }
-            Verdict::Stuck if moved_at.elapsed() >= STUCK_AFTER => {
+            Verdict::Stuck | Verdict::OffCourse
+                if verdict == Verdict::OffCourse || moved_at.elapsed() >= STUCK_AFTER =>
+            {
                 let reasons = reasons(&view, &instances);
                 return Err(WaitError::Stuck { application: who, reasons }.into());
             }
@@ -270,6 +272,8 @@ enum Verdict {
     Going,
     /// Not as wanted, and nobody works on it.
     Stuck,
+    /// A rollout paused or went back: a person has to decide.
+    OffCourse,
 }
 
 /// From this attempt on an instance that does not run is held to be in a crash loop, whichever phase
@@ -308,10 +312,19 @@ fn holds(condition: Condition, service: &ServiceView) -> bool {
     }
 }
 
+/// Whether a rollout ended where a person has to decide how it goes on.
+fn is_off_course(service: &ServiceView) -> bool {
+    let state = service.rollout.as_ref().map(|rollout| rollout.state.as_str());
+    matches!(state, Some("paused" | "rollback_paused" | "rolled_back"))
+}
+
 /// An application is stuck when each instance that does not run is halted, or waits for such a one.
 fn judge(condition: Condition, view: &ApplicationView, instances: &[InstanceView]) -> Verdict {
     if view.services.iter().all(|service| holds(condition, service)) {
         return Verdict::Settled;
+    }
+    if condition == Condition::Settled && view.services.iter().any(is_off_course) {
+        return Verdict::OffCourse;
     }
     let at_rest = |instance: &InstanceView| {
         is_halted(instance)
@@ -327,7 +340,12 @@ fn reasons(view: &ApplicationView, instances: &[InstanceView]) -> Vec<String> {
     let late = |instance: &&InstanceView| {
         !matches!(instance.phase.as_str(), "running" | "completed") || !instance.current
     };
-    let mut reasons: Vec<String> = instances.iter().filter(late).map(one_line).collect();
+    let rollouts = view.services.iter().filter(|service| is_off_course(service));
+    let rollouts = rollouts.filter_map(|service| {
+        Some(format!("{}: {}", service.name, service.rollout.as_ref()?.summary))
+    });
+    let mut reasons: Vec<String> = rollouts.collect();
+    reasons.extend(instances.iter().filter(late).map(one_line));
     if reasons.is_empty() {
         for service in view.services.iter().filter(|service| !service.settled) {
             let why = service.reasons.join("; ");
@@ -351,6 +369,8 @@ fn one_line(instance: &InstanceView) -> String {
 
 #[cfg(test)]
 mod tests {
+    use limpet_controller::api::types::RolloutView;
+
     use super::*;
     use crate::targets::tests::instance;
 
@@ -366,6 +386,7 @@ mod tests {
             stopped: false,
             settled,
             reasons: Vec::new(),
+            rollout: None,
         };
         let services = vec![service];
         ApplicationView { name: "shop".into(), revision: 3, applied_ms: 1, services }
@@ -422,6 +443,32 @@ mod tests {
         assert_eq!(holds_of(&service), [true, true, true, false]);
         (service.wanted, service.completed, service.stopped) = (0, 0, true);
         assert_eq!(holds_of(&service), [true; 4], "stopped");
+    }
+
+    #[test]
+    fn a_rollout_that_ended_elsewhere_is_no_reason_to_wait() {
+        let mut view = view(false);
+        let with = |state: &str| RolloutView {
+            state: state.into(),
+            updated: 1,
+            total: 2,
+            failed: 1,
+            away: 0,
+            reason: None,
+            summary: "rolled back: it crashed".into(),
+        };
+        let running = with_phases(&[("running", None), ("running", None)]);
+        for (state, verdict) in [
+            ("updating", Verdict::Going),
+            ("rolling_back", Verdict::Going),
+            ("paused", Verdict::OffCourse),
+            ("rolled_back", Verdict::OffCourse),
+        ] {
+            view.services[0].rollout = Some(with(state));
+            assert_eq!(judge(Condition::Settled, &view, &running), verdict, "{state}");
+        }
+        assert_eq!(reasons(&view, &running), ["web: rolled back: it crashed"]);
+        assert_eq!(judge(Condition::Running, &view, &running), Verdict::Going);
     }
 
     #[test]

@@ -104,7 +104,7 @@ pub(super) fn placement(reader: &mut Reader) -> Placement {
 }
 
 /// `ATTRIBUTE == VALUE` or `ATTRIBUTE != VALUE`; otherwise what is wrong and what to do.
-fn constraint(text: &str) -> Result<Constraint, (String, &'static str)> {
+pub(super) fn constraint(text: &str) -> Result<Constraint, (String, &'static str)> {
     const SHAPE: &str = "write ATTRIBUTE == VALUE or ATTRIBUTE != VALUE";
     let at = text.find("==").or_else(|| text.find("!="));
     let Some(at) = at else {

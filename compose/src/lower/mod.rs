@@ -20,6 +20,8 @@ mod resources;
 mod restart;
 mod schedule;
 mod security;
+mod update;
+mod waves;
 
 use std::collections::BTreeMap;
 
@@ -109,7 +111,14 @@ fn service(
     let placement = deploy::placement(reader);
     let labels = reader.labels("deploy.labels");
     let priority = deploy::priority(reader);
-    Service { placement, labels, priority, ..Service::new(spec, mode) }
+    let waves = waves::policy(reader);
+    let mut update = update::policy(reader, "update_config");
+    if waves.is_some() && reader.get("deploy.update_config.max_failure_ratio").is_none() {
+        // Waves have rules of their own for what is too much.
+        update.max_failure_ppm = update::ALL_PPM;
+    }
+    let rollback = update::policy(reader, "rollback_config");
+    Service { placement, labels, priority, update, rollback, waves, ..Service::new(spec, mode) }
 }
 
 /// The kernel ends every text at a NUL: none of them can be passed on.

@@ -286,6 +286,72 @@ fn how_many_and_where() {
 }
 
 #[test]
+fn updates() {
+    use limpet_protocol::application::FailureAction::{Continue, Pause, Rollback};
+    use limpet_protocol::application::UpdatePolicy;
+    use limpet_protocol::assignment::UpdateOrder::{StartFirst, StopFirst};
+    let plain = service("deploy: {update_config: {}}");
+    assert_eq!((plain.update, plain.rollback), (UpdatePolicy::default(), UpdatePolicy::default()));
+    let service = service(
+        "deploy: {update_config: {parallelism: 2, delay: 10s, failure_action: rollback, \
+         monitor: 1m, max_failure_ratio: 0.25, order: start-first}, \
+         rollback_config: {parallelism: 0, failure_action: continue, monitor: 0s}}",
+    );
+    let update = UpdatePolicy {
+        parallelism: 2,
+        delay_ms: 10_000,
+        failure_action: Rollback,
+        monitor_ms: 60_000,
+        max_failure_ppm: 250_000,
+        order: StartFirst,
+    };
+    assert_eq!(service.update, update);
+    let back = service.rollback;
+    assert_eq!((back.parallelism, back.failure_action, back.monitor_ms), (0, Continue, 0));
+    assert_eq!((back.order, UpdatePolicy::default().failure_action), (StopFirst, Pause));
+    refused(
+        "deploy: {update_config: {parallelism: -1, delay: 8d, max_failure_ratio: 2, \
+         failure_action: stop}, rollback_config: {failure_action: rollback}}",
+        &["from 0 to", "longer than a week", "from 0 to 1", "pause, continue or", "rolled back"],
+    );
+}
+
+#[test]
+fn waves() {
+    use limpet_protocol::application::{Portion, Wave};
+    assert_eq!(service("deploy: {update_config: {}}").waves, None);
+    let found = service(
+        "deploy: {x-rollout: {waves: [{nodes: node.labels.ring == canary}, {percent: 25%}, \
+         {nodes: [node.labels.site == a, node.platform.arch == arm]}], success: 95%, \
+         abort: {failures: 10%}, max_unavailable: 2}}",
+    );
+    assert_eq!(found.update.max_failure_ppm, 1_000_000, "the waves say what is too much");
+    let waves = found.waves.unwrap();
+    assert!(matches!(&waves.waves[0], Wave::Nodes(all) if all[0].value == "canary"));
+    assert_eq!(waves.waves[1], Wave::Percent(25));
+    assert!(matches!(&waves.waves[2], Wave::Nodes(all) if all.len() == 2));
+    assert_eq!((waves.success_percent, waves.abort), (95, Some(Portion::Percent(10))));
+    assert_eq!(waves.max_unavailable, Some(Portion::Count(2)));
+    let both = "deploy: {update_config: {max_failure_ratio: 0.1}, x-rollout: {success: 90%}}";
+    assert_eq!(service(both).update.max_failure_ppm, 100_000);
+    refused(
+        "deploy: {x-rollout: {waves: [{percent: 0%}, {nodes: ring}, {}, {percent: 5%, nodes: x}], \
+         success: many, abort: {failures: -1, x: 1}, max_unavailable: 101%, pace: 1}}",
+        &[
+            "share such as 25%",
+            "is no constraint",
+            "either `nodes` or `percent`",
+            "share such as 95%",
+            "x-rollout.abort.failures",
+            "no key \"x\"",
+            "x-rollout.max_unavailable",
+            "no key \"pace\"",
+        ],
+    );
+    refused("deploy: {x-rollout: fast}", &["expected a mapping"]);
+}
+
+#[test]
 fn dependencies() {
     let application = application(
         "services:\n  a: {image: i, depends_on: {b: {condition: service_completed_successfully, \

@@ -76,7 +76,7 @@ pub(super) async fn apply(
         check::check_ports(&application, &all(&api)?).map_err(ApiError::conflict)?;
         Ok(carried_over(old, &application))
     };
-    edit::edit(&api.store, &application.name, query.if_revision, wanted).await.map(Json)
+    edit::edit(&api.store, (&application.name, "apply"), query.if_revision, wanted).await.map(Json)
 }
 
 /// Changes single services of an application: how many instances, stopped or not, restarted.
@@ -99,7 +99,8 @@ pub(super) async fn change(
         check::check(&new, &name).map_err(ApiError::bad_request)?;
         Ok(new)
     };
-    edit::edit(&api.store, &known, query.if_revision, wanted).await.map(Json)
+    let what = patch::in_words(&change);
+    edit::edit(&api.store, (&known, what), query.if_revision, wanted).await.map(Json)
 }
 
 /// Removes an application.
@@ -114,7 +115,9 @@ pub(super) async fn remove(
     let (key, entry) = edit::find(&api.store, &name)?;
     let mut outcome = outcome::removal(&edit::decode(&name, &entry)?.application);
     let compare = vec![Compare { key: key.clone(), modified: Some(entry.modified) }];
-    let transaction = Transaction { compare, ops: vec![Op::Delete(key)], if_revision: None };
+    let mut ops = vec![Op::Delete(key)];
+    ops.extend(edit::forget(&api.store, &edit::name(&name)?)?);
+    let transaction = Transaction { compare, ops, if_revision: None };
     outcome.revision = api.store.commit(transaction).await?.0;
     Ok(Json(outcome))
 }
@@ -197,5 +200,6 @@ fn unplanned(name: &ServiceName, service: &Service, known: Option<&ServiceView>)
         stopped: service.stopped,
         settled: false,
         reasons: vec!["it is being planned".to_owned()],
+        rollout: None,
     }
 }

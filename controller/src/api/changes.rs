@@ -78,8 +78,10 @@ fn follow(watch: Watch) -> impl Stream<Item = Result<Event, Infallible>> {
 }
 
 fn show(changes: &[Change]) -> Vec<Event> {
-    // Tokens are nobody's business.
-    let shown: Vec<_> = changes.iter().filter(|change| change.key.kind() != Kind::Token).collect();
+    // Tokens are nobody's business; of specs and history the application's change tells.
+    let hidden =
+        |change: &&Change| matches!(change.key.kind(), Kind::Token | Kind::Spec | Kind::History);
+    let shown: Vec<_> = changes.iter().filter(|change| !hidden(change)).collect();
     let count = shown.len();
     let event = |(index, change): (usize, &&Change)| {
         let view = ChangeView {

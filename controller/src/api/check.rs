@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_oci::Reference;
-use limpet_protocol::application::{Application, Mode, Service};
+use limpet_protocol::application::{Application, Mode, Service, Wave};
 use limpet_protocol::codec;
 use limpet_protocol::cron::Cron;
 use limpet_protocol::id::ServiceName;
 use limpet_protocol::limits::{
-    MAX_CONTENTS_PER_SERVICE, MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES,
+    MAX_CONTENTS_PER_SERVICE, MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES, MAX_WAVES,
 };
 use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition, Spec};
 use limpet_protocol::zone::Zone;
@@ -96,6 +96,7 @@ fn check_service(
         }
     }
     check_schedule(service)?;
+    check_waves(service)?;
     check_placement(service)
 }
 
@@ -164,6 +165,31 @@ fn check_contents(spec: &Spec) -> Result<(), Wrong> {
                 return Err((field, format!("{mode:o} are no permission bits of a file")));
             }
         }
+    }
+    Ok(())
+}
+
+fn check_waves(service: &Service) -> Result<(), Wrong> {
+    let Some(policy) = &service.waves else { return Ok(()) };
+    let count = policy.waves.len();
+    if count > MAX_WAVES {
+        return Err(("waves.waves", format!("{count} are too many, at most {MAX_WAVES}")));
+    }
+    for wave in &policy.waves {
+        match wave {
+            Wave::Nodes(all) if all.len() > MAX_CONSTRAINTS => {
+                let what =
+                    format!("{} constraints are too many, at most {MAX_CONSTRAINTS}", all.len());
+                return Err(("waves.waves", what));
+            }
+            Wave::Percent(percent) if !(1..=100).contains(percent) => {
+                return Err(("waves.waves", format!("{percent} % is not from 1 to 100")));
+            }
+            Wave::Nodes(_) | Wave::Percent(_) => {}
+        }
+    }
+    if policy.success_percent > 100 {
+        return Err(("waves.success_percent", format!("{} is over 100", policy.success_percent)));
     }
     Ok(())
 }

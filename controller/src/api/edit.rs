@@ -17,16 +17,20 @@ use crate::store::{
 /// How often a change begins again because somebody else was faster.
 const MAX_TRIES: usize = 4;
 
+/// Earlier revisions of an application that are kept; the oldest go first.
+pub(super) const REVISIONS_KEPT: usize = 10;
+
 /// Brings an application to what `change` makes of the stored one (none if there is none), if it
-/// is still at the given revision. Nothing is written when nothing changes.
+/// is still at the given revision; `what` says in the history what it was. Nothing is written when
+/// nothing changes.
 pub(super) async fn edit(
     store: &Store,
-    name: &ApplicationName,
+    (name, what): (&ApplicationName, &str),
     if_revision: Option<u64>,
     change: impl Fn(Option<&Application>) -> Result<Application, ApiError>,
 ) -> Result<ApplyOutcome, ApiError> {
     for _ in 0..MAX_TRIES {
-        match attempt(store, name, if_revision, &change).await {
+        match attempt(store, (name, what), if_revision, &change).await {
             Err(Attempt::Conflict) if if_revision.is_none() => {}
             Err(Attempt::Conflict) => break,
             Err(Attempt::Failed(error)) => return Err(error),
@@ -49,7 +53,7 @@ impl<E: Into<ApiError>> From<E> for Attempt {
 
 async fn attempt(
     store: &Store,
-    name: &ApplicationName,
+    (name, what): (&ApplicationName, &str),
     if_revision: Option<u64>,
     change: impl Fn(Option<&Application>) -> Result<Application, ApiError>,
 ) -> Result<ApplyOutcome, Attempt> {
@@ -67,11 +71,14 @@ async fn attempt(
         outcome.revision = at.0;
         return Ok(outcome);
     }
-    let value = encode(&new)?;
+    let mut ops = vec![Op::Put(key.clone(), encode(&new, what, &outcome)?)];
+    if let Some(before) = stored {
+        ops.extend(remember(store, name, before)?);
+    }
     // What it names stays until it is in the store.
     let mut compare = contents::require(store, &new)?;
-    compare.push(Compare { key: key.clone(), modified: found });
-    let transaction = Transaction { compare, if_revision: None, ops: vec![Op::Put(key, value)] };
+    compare.push(Compare { key, modified: found });
+    let transaction = Transaction { compare, if_revision: None, ops };
     match store.commit(transaction).await {
         Ok(Revision(revision)) => Ok(ApplyOutcome { revision, ..outcome }),
         Err(CommitError::Conflict { .. }) => Err(Attempt::Conflict),
@@ -93,8 +100,40 @@ pub(super) fn expect(
     Err(ApiError::conflict(message))
 }
 
-fn encode(application: &Application) -> Result<Vec<u8>, ApiError> {
-    let record = ApplicationRecord { application: application.clone(), applied_ms: now_ms() };
+/// Keeps the revision that goes, and forgets the oldest.
+fn remember(store: &Store, name: &ApplicationName, before: Entry) -> Result<Vec<Op>, ApiError> {
+    let kept = store.history(name)?;
+    let surplus = (kept.len() + 1).saturating_sub(REVISIONS_KEPT);
+    let oldest = kept.iter().take(surplus);
+    let mut ops: Vec<Op> =
+        oldest.map(|(revision, _)| Op::Delete(Key::history(name, *revision))).collect();
+    ops.push(Op::Put(Key::history(name, before.modified), before.value));
+    Ok(ops)
+}
+
+/// What to forget together with an application.
+pub(super) fn forget(store: &Store, name: &ApplicationName) -> Result<Vec<Op>, ApiError> {
+    let kept = store.history(name)?;
+    Ok(kept.iter().map(|(revision, _)| Op::Delete(Key::history(name, *revision))).collect())
+}
+
+fn encode(
+    application: &Application,
+    what: &str,
+    outcome: &ApplyOutcome,
+) -> Result<Vec<u8>, ApiError> {
+    let ApplyOutcome { added, changed, removed, .. } = outcome;
+    let marked = |mark: &str, names: &[String]| -> String {
+        names.iter().map(|name| format!(" {mark}{name}")).collect()
+    };
+    let [plus, tilde, minus] =
+        [("+", added), ("~", changed), ("-", removed)].map(|(mark, names)| marked(mark, names));
+    let record = ApplicationRecord {
+        application: application.clone(),
+        applied_ms: now_ms(),
+        change: format!("{what}:{plus}{tilde}{minus}"),
+        changed: [added.as_slice(), changed, removed].concat(),
+    };
     let bytes = codec::encode_within(&record, MAX_VALUE_BYTES);
     // What is written must be readable: the reader has a limit of items too.
     let checked = bytes.and_then(|bytes| codec::check(&bytes).map(|()| bytes));

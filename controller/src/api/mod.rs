@@ -32,6 +32,7 @@ mod patch;
 mod plan;
 mod pulls;
 mod registry;
+mod rollouts;
 pub mod server;
 mod status;
 mod tokens;
@@ -144,6 +145,8 @@ fn described() -> OpenApiRouter<Api> {
         .routes(routes!(explain::explain))
         .routes(routes!(inspect::inspect))
         .routes(routes!(plan::plan))
+        .routes(routes!(rollouts::status, rollouts::order))
+        .routes(routes!(rollouts::history))
         .routes(routes!(fleet::instances))
         .routes(routes!(fleet::nodes))
         .routes(routes!(fleet::node, node_changes::change, node_changes::remove))

@@ -34,6 +34,21 @@ pub(super) fn patched(
     Ok(new)
 }
 
+/// What a change is, in a word for the history.
+pub(super) fn in_words(change: &ApplicationPatch) -> &'static str {
+    let mut all = change.services.values().chain(&change.every);
+    let has = |what: fn(&ServicePatch) -> bool| all.clone().any(what);
+    if has(|it| it.restart) {
+        "restart"
+    } else if has(|it| it.replicas.is_some()) {
+        "scale"
+    } else if all.all(|it| it.stopped == Some(true)) {
+        "stop"
+    } else {
+        "start"
+    }
+}
+
 fn names(application: &Application, name: &str) -> bool {
     application.services.keys().any(|known| known.as_str() == name)
 }

@@ -75,6 +75,7 @@ async fn a_node_has_its_own_secret() {
         labels: std::collections::BTreeMap::new(),
         conditions: Vec::new(),
         devices: None,
+        stages: false,
     };
     let record = NodeRecord {
         node: node.clone(),

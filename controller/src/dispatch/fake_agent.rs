@@ -38,6 +38,7 @@ pub(crate) fn facts(hostname: &str) -> NodeFacts {
         labels: [("site".to_owned(), "north".to_owned())].into(),
         conditions: vec![],
         devices: None,
+        stages: false,
     }
 }
 

@@ -11,8 +11,10 @@ mod contents;
 pub(crate) mod joins;
 mod moves;
 mod outbox;
+mod roll;
 pub mod settle;
 mod share;
+mod specs;
 pub mod want;
 
 #[cfg(test)]
@@ -32,6 +34,7 @@ use crate::plan::ServiceKey;
 use crate::store::Store;
 use bus::Bus;
 use contents::Contents;
+use specs::Specs;
 
 /// The first wait until a node is told again, doubled up to the longest.
 const FIRST_REMINDER_MS: u64 = 3_000;
@@ -60,10 +63,7 @@ pub struct Dispatch {
     bus: Bus,
     /// The newest assignment of each node, as the store has it.
     committed: BTreeMap<NodeId, Assignment>,
-    /// The current spec of each service.
-    specs: BTreeMap<ServiceKey, (SpecHash, Bytes)>,
-    /// How many assignments name a spec.
-    named: BTreeMap<SpecHash, usize>,
+    specs: Specs,
     behind: BTreeMap<NodeId, Reminder>,
     answers: BTreeMap<NodeId, Answers>,
     contents: Contents,
@@ -78,8 +78,7 @@ impl Dispatch {
             store,
             bus,
             committed: BTreeMap::new(),
-            specs: BTreeMap::new(),
-            named: BTreeMap::new(),
+            specs: Specs::default(),
             behind: BTreeMap::new(),
             answers: BTreeMap::new(),
         }
@@ -87,10 +86,10 @@ impl Dispatch {
 
     /// A service is this from now on; published when an assignment names it.
     pub fn set_spec(&mut self, key: ServiceKey, hash: SpecHash, bytes: Bytes) {
-        if self.named.contains_key(&hash) {
+        if self.specs.is_named(hash) {
             self.publish_spec(hash, bytes.clone());
         }
-        self.specs.insert(key, (hash, bytes));
+        self.specs.set(key, hash, bytes);
     }
 
     fn publish_spec(&mut self, hash: SpecHash, bytes: Bytes) {
@@ -101,9 +100,8 @@ impl Dispatch {
         }
         // Its assignments were there before it.
         for (node, assignment) in &self.committed {
-            if assignment.services.iter().any(|share| share.spec == hash) {
-                let specs = assignment.services.iter().map(|share| share.spec);
-                self.contents.assign(node, specs);
+            if specs::names(assignment).any(|named| named == hash) {
+                self.contents.assign(node, specs::names(assignment));
             }
         }
     }
@@ -116,6 +114,37 @@ impl Dispatch {
     /// A service is no more.
     pub fn remove_spec(&mut self, key: &ServiceKey) {
         self.specs.remove(key);
+    }
+
+    /// A rollback of a service would go to this spec: its bytes stay.
+    pub fn pin_spec(&mut self, key: &ServiceKey, hash: Option<SpecHash>) {
+        self.specs.pin(key, hash);
+    }
+
+    /// The store has the bytes of a spec; whether they are one.
+    pub fn restore_spec(&mut self, hash: SpecHash, bytes: Bytes) -> bool {
+        self.specs.restore(hash, bytes)
+    }
+
+    /// Forgets the specs that nobody needs, after everything was restored.
+    pub fn sweep_specs(&mut self) {
+        self.specs.sweep();
+    }
+
+    /// Specs that these assignments name and the store does not have, with their bytes.
+    #[must_use]
+    pub fn unstored_specs(&self, assignments: &[Assignment]) -> BTreeMap<SpecHash, Bytes> {
+        self.specs.unstored(assignments.iter().flat_map(specs::names))
+    }
+
+    /// The store has these specs.
+    pub fn stored_specs(&mut self, hashes: impl Iterator<Item = SpecHash>) {
+        self.specs.stored(hashes);
+    }
+
+    /// Specs that the store has and nobody needs any more, each once.
+    pub fn take_unneeded_specs(&mut self) -> Vec<SpecHash> {
+        self.specs.take_unneeded()
     }
 
     /// The newest assignment of a node.
@@ -151,23 +180,12 @@ impl Dispatch {
     pub fn publish(&mut self, now_ms: u64, assignment: Assignment) {
         let node = assignment.node.clone();
         let gone = self.committed.remove(&node);
-        for share in &assignment.services {
-            let count = self.named.entry(share.spec).or_default();
-            *count += 1;
-            if *count > 1 {
-                continue;
-            }
-            let key = ServiceKey {
-                application: share.application.clone(),
-                service: share.service.clone(),
-            };
-            if let Some((hash, bytes)) = self.specs.get(&key).cloned()
-                && hash == share.spec
-            {
+        for hash in specs::names(&assignment) {
+            if let Some(bytes) = self.specs.name(hash) {
                 self.publish_spec(hash, bytes);
             }
         }
-        self.contents.assign(&node, assignment.services.iter().map(|share| share.spec));
+        self.contents.assign(&node, specs::names(&assignment));
         match want::sign(self.store.identity(), &assignment) {
             Ok(bytes) => self.bus.set(Topic::Want(node.clone()), bytes),
             Err(error) => {
@@ -183,15 +201,10 @@ impl Dispatch {
     }
 
     fn unname(&mut self, assignment: &Assignment) {
-        for share in &assignment.services {
-            let left = self.named.get_mut(&share.spec).map_or(0, |count| {
-                *count -= 1;
-                *count
-            });
-            if left == 0 {
-                self.named.remove(&share.spec);
-                self.bus.clear(&Topic::Spec(share.spec));
-                self.contents.unlearn(&share.spec);
+        for hash in specs::names(assignment) {
+            if self.specs.unname(hash) {
+                self.bus.clear(&Topic::Spec(hash));
+                self.contents.unlearn(&hash);
             }
         }
     }
@@ -255,9 +268,9 @@ impl Dispatch {
     /// Publishes a node's assignment and all that it needs for it again.
     fn again(&self, node: &NodeId) {
         let Some(assignment) = self.committed.get(node) else { return };
-        for share in &assignment.services {
-            if !self.bus.again(&Topic::Spec(share.spec)) {
-                tracing::warn!(%node, spec = %share.spec, "a spec that an assignment names is not there");
+        for hash in specs::names(assignment) {
+            if !self.bus.again(&Topic::Spec(hash)) {
+                tracing::warn!(%node, spec = %hash, "a spec that an assignment names is not there");
             }
         }
         self.contents.again(node, None);
@@ -282,7 +295,7 @@ impl Dispatch {
         }
         self.contents.again(node, Some((&ask.configs, &ask.secrets)));
         let Some(assignment) = self.committed.get(node) else { return };
-        let named = |hash: &&SpecHash| assignment.services.iter().any(|s| s.spec == **hash);
+        let named = |hash: &&SpecHash| specs::names(assignment).any(|named| named == **hash);
         for hash in ask.specs.iter().filter(named) {
             if !self.bus.again(&Topic::Spec(*hash)) {
                 tracing::warn!(%node, spec = %hash, "asked for a spec that is not there");

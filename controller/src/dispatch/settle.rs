@@ -1,15 +1,19 @@
 //! Settling: after every change, what shall be becomes what is said.
 //!
-//! plan ▶ commit the changed assignments ▶ publish them ▶ keep events ▶ acknowledge them.
+//! plan ▶ roll out ▶ commit the changed assignments ▶ publish them ▶ keep events ▶ acknowledge them.
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::codec;
-use limpet_protocol::id::NodeId;
+use limpet_protocol::id::{NodeId, SpecHash};
 
 use crate::store::{CommitError, Compare, Key, MAX_OPS, Op, StoreError, Transaction};
 use crate::world::World;
+
+/// Nodes whose assignments are kept in one transaction: it has room for as much else.
+const MAX_NODES: usize = MAX_OPS / 2;
 
 impl World {
     /// Brings the store and the broker to what is wanted now.
@@ -25,10 +29,12 @@ impl World {
         }
         self.stale_services.extend(changes.services);
         self.stale_nodes.extend(changes.nodes.iter().cloned());
+        self.roll(&changes.nodes);
         self.unsettled.extend(changes.nodes);
         self.settle_removed().await?;
         self.settle_progress().await?;
         self.settle_assignments().await?;
+        self.settle_rollouts().await?;
         self.settle_facts().await?;
         self.settle_events().await
     }
@@ -74,7 +80,7 @@ impl World {
 
     async fn settle_assignments(&mut self) -> Result<(), StoreError> {
         while !self.unsettled.is_empty() {
-            let nodes: BTreeSet<NodeId> = self.unsettled.iter().take(MAX_OPS).cloned().collect();
+            let nodes: BTreeSet<NodeId> = self.unsettled.iter().take(MAX_NODES).cloned().collect();
             self.unsettled.retain(|node| !nodes.contains(node));
             let next = nodes.iter().filter_map(|node| {
                 let observed = self.fleet.get(node)?.observed;
@@ -84,7 +90,15 @@ impl World {
             if next.is_empty() {
                 continue;
             }
+            let specs = self.dispatch.unstored_specs(&next);
             let mut transaction = Transaction::default();
+            // What the rollouts remember belongs to what they decided, as far as there is room.
+            let room = self.unsaved.len().min(MAX_NODES / 2);
+            transaction.ops.extend(self.unsaved.drain(..room));
+            let put = |(hash, bytes): (&SpecHash, &Bytes)| {
+                Op::Put(Key::Spec(hash.to_string()), bytes.to_vec())
+            };
+            transaction.ops.extend(specs.iter().take(MAX_NODES / 2).map(put));
             for assignment in &next {
                 match codec::encode(assignment) {
                     Ok(value) => {
@@ -104,6 +118,7 @@ impl World {
                     continue;
                 }
             }
+            self.dispatch.stored_specs(specs.into_keys().take(MAX_NODES / 2));
             for assignment in next {
                 self.stale_nodes.insert(assignment.node.clone());
                 self.dispatch.publish(self.now_ms, assignment);

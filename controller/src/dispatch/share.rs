@@ -1,7 +1,9 @@
 //! A node's share of all that is wanted: where the planner put it, and what goes with it.
 
-use limpet_protocol::assignment::AssignedService;
-use limpet_protocol::id::{ApplicationName, NodeId, ServiceName};
+use std::collections::{BTreeMap, BTreeSet};
+
+use limpet_protocol::assignment::{AssignedService, UpdateOrder};
+use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::spec::{Dependency, DependencyCondition};
 
 use crate::plan::ServiceKey;
@@ -12,11 +14,35 @@ use crate::world::World;
 impl World {
     /// What a node shall run, in the order of the names.
     pub(crate) fn share(&self, id: &NodeId) -> Vec<AssignedService> {
-        let mut services = self.planner.share(id);
-        for share in &mut services {
-            share.met = self.met(id, share);
+        let shares = self.planner.share(id).into_iter().map(|mut share| {
+            share.met = self.met(id, &share);
+            share
+        });
+        shares.flat_map(|share| self.by_spec(id, &share)).collect()
+    }
+
+    /// While a service is updated, a part for each of its specs.
+    fn by_spec(&self, id: &NodeId, share: &AssignedService) -> Vec<AssignedService> {
+        let key =
+            ServiceKey { application: share.application.clone(), service: share.service.clone() };
+        let mut parts: BTreeMap<SpecHash, BTreeSet<Slot>> = BTreeMap::new();
+        let next = share.slots.iter().find_map(|slot| self.rollouts.next_of(&key, id, *slot));
+        let mut order = UpdateOrder::default();
+        for slot in &share.slots {
+            let spec = self.rollouts.spec_of(&key, id, *slot);
+            let (spec, first) = spec.unwrap_or((share.spec, order));
+            order = first;
+            parts.entry(spec).or_default().insert(*slot);
         }
-        services
+        let part = |(spec, slots): (SpecHash, BTreeSet<Slot>)| AssignedService {
+            spec,
+            order,
+            next: next.filter(|next| *next != spec),
+            done: share.done.iter().filter(|slot| slots.contains(slot)).copied().collect(),
+            slots: slots.into_iter().collect(),
+            ..share.clone()
+        };
+        parts.into_iter().map(part).collect()
     }
 
     /// The dependencies of a share whose condition has held over the whole fleet. Those that are on
@@ -88,7 +114,8 @@ impl World {
             let done = progress.is_done(key, node, slot);
             let instance = key.instance(slot);
             let status = self.fleet.get(node).and_then(|node| node.instances.get(&instance));
-            Seen { done, status: status.filter(|status| status.spec == wanted.spec) }
+            let has = self.rollouts.spec_of(key, node, slot).map_or(wanted.spec, |(spec, _)| spec);
+            Seen { done, status: status.filter(|status| status.spec == has) }
         }))
     }
 }

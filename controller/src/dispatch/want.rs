@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use limpet_protocol::application::{Application, Service};
+use limpet_protocol::application::Application;
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::codec::{self, CodecError};
 use limpet_protocol::id::{ServiceName, SpecHash};
@@ -12,6 +12,7 @@ use limpet_protocol::message::{ControllerPresence, Signed};
 use limpet_protocol::spec::Spec;
 use sha2::{Digest, Sha256};
 
+use crate::rollout::{dependencies_first, following};
 use crate::store::Identity;
 
 /// A spec's bytes and its name, the SHA-256 of them.
@@ -27,8 +28,13 @@ pub fn encode_spec(spec: &Spec) -> Result<(SpecHash, Bytes), CodecError> {
 /// that no node would take.
 #[must_use]
 pub fn specs_of(application: &Application) -> BTreeMap<ServiceName, Option<SpecHash>> {
-    let hash = |service: &Service| encode_spec(&service.spec).ok().map(|(hash, _)| hash);
-    application.services.iter().map(|(name, service)| (name.clone(), hash(service))).collect()
+    let mut specs = BTreeMap::new();
+    for name in dependencies_first(&application.services) {
+        let Some(service) = application.services.get(name) else { continue };
+        let hash = encode_spec(&following(service, &specs)).ok().map(|(hash, _)| hash);
+        specs.insert(name.clone(), hash);
+    }
+    specs
 }
 
 /// An assignment with the controller's signature.

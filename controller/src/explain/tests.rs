@@ -65,6 +65,7 @@ fn node(standing: Standing, status: Option<InstanceStatus>) -> ObservedNode {
             labels: BTreeMap::new(),
             conditions: vec!["no memory limits".into()],
             devices: None,
+            stages: false,
         },
         joined_ms: 0,
         availability: Availability::Active,

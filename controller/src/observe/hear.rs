@@ -143,6 +143,7 @@ impl World {
         }
         tracing::info!(node = %id, was = was.as_str(), now = standing.as_str(), "a node's standing changed");
         self.stale_services.extend(self.planner.services_on(id).cloned());
+        self.look_at_node(id);
         self.plan_node(id);
         if standing == Standing::Ready {
             let observed = self.fleet.get(id).and_then(|node| node.observed);
@@ -177,6 +178,9 @@ impl World {
         self.dispatch.observed(self.now_ms, id, observed);
         self.overtaken(id);
         self.stale_nodes.insert(id.clone());
+        if news.staged {
+            self.look_at_node(id);
+        }
         for instance in news.instances {
             self.hear_instance(id, &instance);
         }
@@ -191,6 +195,9 @@ impl World {
         {
             // The node is to know that it need not start it again.
             self.unsettled.insert(id.clone());
+        }
+        if self.planner.slots_on(&key, id).contains(&instance.slot) {
+            self.look_at_slot(&key, id, instance.slot);
         }
         self.reported.insert(key.clone());
         self.stale_services.insert(key);

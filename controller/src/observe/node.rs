@@ -3,11 +3,11 @@
 //! In: decoded messages of the node. Out: what is news in them. Late and repeated messages are
 //! dropped here, so that nobody else has to know of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::event::{Cursor, Event, EventBatch};
-use limpet_protocol::id::InstanceId;
+use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::{MAX_EVENTS_PER_BATCH, MAX_INSTANCES_PER_NODE};
 use limpet_protocol::message::NodePresence;
 use limpet_protocol::report::{InstanceStatus, Report};
@@ -31,6 +31,8 @@ pub struct ObservedNode {
     pub link: Link,
     /// The newest assignment that it holds.
     pub observed: Option<Generation>,
+    /// Specs that come next and whose images it has.
+    pub staged: BTreeSet<SpecHash>,
     /// What it runs.
     pub instances: BTreeMap<InstanceId, InstanceStatus>,
     /// How it stands, as the planner and the views know it.
@@ -50,6 +52,8 @@ pub struct ObservedNode {
 pub struct ReportNews {
     /// Instances of which something is new.
     pub instances: Vec<InstanceId>,
+    /// Whether it has other images of what comes next.
+    pub staged: bool,
 }
 
 impl ObservedNode {
@@ -61,6 +65,7 @@ impl ObservedNode {
             modified,
             link: Link::unheard(now_ms),
             observed: None,
+            staged: BTreeSet::new(),
             instances: BTreeMap::new(),
             standing: Standing::Unreachable,
             waits_until_ms: None,
@@ -89,13 +94,16 @@ impl ObservedNode {
         }
         self.newest_report = Some(number);
         self.observed = report.observed;
+        let staged: BTreeSet<SpecHash> = report.staged.into_iter().take(MAX_REPORTED).collect();
+        let news_staged = self.staged != staged;
+        self.staged = staged;
         let new: BTreeMap<InstanceId, InstanceStatus> =
             report.instances.into_iter().map(|status| (status.instance.clone(), status)).collect();
         let old = std::mem::replace(&mut self.instances, new);
         let gone = old.keys().filter(|id| !self.instances.contains_key(*id));
         let changed = self.instances.iter().filter(|(id, status)| old.get(*id) != Some(status));
         let instances = changed.map(|(id, _)| id).chain(gone).cloned().collect();
-        Some(ReportNews { instances })
+        Some(ReportNews { instances, staged: news_staged })
     }
 
     /// Events: those that are not kept yet, and what to acknowledge when they are. None if the

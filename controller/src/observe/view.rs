@@ -14,10 +14,11 @@ use limpet_protocol::report::{Exit, Health, InstanceStatus};
 use limpet_protocol::spec::RestartCondition;
 
 use super::node::ObservedNode;
-use crate::api::types::{InstanceView, NodeView, ServiceView};
+use crate::api::types::{InstanceView, NodeView, RolloutView, ServiceView};
 use crate::control_loop::View;
 use crate::plan::filter::cut;
 use crate::plan::{Planner, ServiceKey, Standing};
+use crate::rollout::{Progress, Rollouts};
 use crate::store::Revision;
 
 /// The word for the phase of an instance whose node cannot be heard.
@@ -39,6 +40,8 @@ pub struct Gallery {
 pub struct Sources<'a> {
     /// What is wanted and where.
     pub planner: &'a Planner,
+    /// Which spec each slot has.
+    pub rollouts: &'a Rollouts,
     /// What the nodes say.
     pub nodes: &'a BTreeMap<NodeId, ObservedNode>,
 }
@@ -243,8 +246,9 @@ fn placed_row(
         view.reason = Some(why.map_or(standing, str::to_owned));
         return Row { view, counts: Counts::Not };
     }
+    let has = sources.rollouts.spec_of(shown.key, id, slot).map(|(spec, _)| spec);
     let counts = match status {
-        Some(status) if Some(status.spec) == shown.spec => counts(shown.service, status),
+        Some(status) if Some(status.spec) == has => counts(shown.service, status),
         _ => Counts::Not,
     };
     if let Some(why) = why {
@@ -376,11 +380,14 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
         Some(_) => sources.planner.why_nowhere(shown.key),
         None => Some("its specification is too large for a node: make it smaller".to_owned()),
     };
+    let rollout = sources.rollouts.progress(shown.key);
+    let there = rollout.as_ref().is_none_or(Progress::is_done);
     // A job is as wanted when all its runs have completed, not while they run.
     let as_wanted = if mode.is_job() { completed } else { ready.saturating_add(completed) };
-    let settled = nowhere.is_none() && as_wanted == wanted;
+    let settled = there && nowhere.is_none() && as_wanted == wanted;
     let mut reasons = reasons(rows);
     reasons.extend(nowhere);
+    reasons.extend(rollout.as_ref().filter(|_| !there).map(|rollout| cut(rollout.in_words())));
     if stopped {
         let key = shown.key;
         reasons.push(format!("stopped by a person: `limpet start {key}` starts it again"));
@@ -396,6 +403,7 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
         stopped,
         settled,
         reasons,
+        rollout: rollout.map(RolloutView::from),
     }
 }
 

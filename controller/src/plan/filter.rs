@@ -101,6 +101,12 @@ pub fn standing_misfit(node: &Node) -> Option<Misfit> {
     }
 }
 
+/// Whether all of these hold for a node.
+#[must_use]
+pub fn meets_all(constraints: &[Constraint], id: &NodeId, node: &Node) -> bool {
+    constraints.iter().all(|constraint| meets(constraint, id, node))
+}
+
 fn meets(constraint: &Constraint, id: &NodeId, node: &Node) -> bool {
     let value = constraint.value.as_str();
     let same = match &constraint.attribute {

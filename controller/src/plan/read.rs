@@ -1,5 +1,7 @@
 //! What the planner knows, for those who publish and show it.
 
+use std::collections::BTreeSet;
+
 use limpet_protocol::assignment::AssignedService;
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
 
@@ -8,7 +10,7 @@ use super::filter::{Misfit, Misfits, bytes, cut, explain, lasting_misfit, standi
 use super::moves::{Move, Stage};
 use super::planner::Planner;
 use super::seat::Seat;
-use super::{ServiceKey, Standing, Unplaced, Usage, Wanted};
+use super::{Node, ServiceKey, Standing, Unplaced, Usage, Wanted};
 
 impl Planner {
     /// What a node shall run, in the order of the names.
@@ -44,6 +46,19 @@ impl Planner {
     pub fn places(&self, key: &ServiceKey) -> impl Iterator<Item = (&NodeId, Slot)> {
         let on = self.books.placed.get(key).map(|placed| &placed.on);
         on.into_iter().flatten().flat_map(|(id, slots)| slots.iter().map(move |slot| (id, *slot)))
+    }
+
+    /// What a node is, as far as the planner knows.
+    #[must_use]
+    pub fn node(&self, id: &NodeId) -> Option<&Node> {
+        self.books.seats.get(id).map(|seat| &*seat.node)
+    }
+
+    /// The slots of a service on a node.
+    #[must_use]
+    pub fn slots_on(&self, key: &ServiceKey, id: &NodeId) -> BTreeSet<Slot> {
+        let placed = self.books.placed.get(key).and_then(|placed| placed.on.get(id));
+        placed.cloned().unwrap_or_default()
     }
 
     /// Whether all instances of a service are on this node; not if there are none.

@@ -25,6 +25,7 @@ fn node(memory_mib: u64, standing: Standing) -> Node {
         labels: BTreeMap::new(),
         conditions: vec![],
         devices: None,
+        stages: false,
     };
     Node::of(&facts, &BTreeMap::new(), standing)
 }

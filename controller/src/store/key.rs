@@ -4,6 +4,8 @@ use std::fmt;
 
 use limpet_protocol::id::{ApplicationName, ContentName, NodeId};
 
+use super::Revision;
+
 /// What is kept, by kind. The kind is the key's first part, so a prefix is a kind.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
@@ -25,7 +27,18 @@ pub enum Key {
     ConfigName(ContentName),
     /// Which secret people call so. Writer: people.
     SecretName(ContentName),
+    /// The bytes of a spec that an assignment names or a rollback needs, by its hash. Writer: the
+    /// control loop.
+    Spec(String),
+    /// How far the rollouts of an application are. Writer: the control loop.
+    Rollout(ApplicationName),
+    /// An earlier revision of an application: `name.revision`, see [`Key::history`]. Writer: people,
+    /// through the API, together with the application itself.
+    History(String),
 }
+
+/// Digits of a revision in a key: names then sort as revisions do.
+const REVISION_DIGITS: usize = 20;
 
 /// The kinds of keys, for lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,11 +61,17 @@ pub enum Kind {
     ConfigName,
     /// [`Key::SecretName`].
     SecretName,
+    /// [`Key::Spec`].
+    Spec,
+    /// [`Key::Rollout`].
+    Rollout,
+    /// [`Key::History`].
+    History,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Application,
         Self::Node,
         Self::Assignment,
@@ -62,6 +81,9 @@ impl Kind {
         Self::Secret,
         Self::ConfigName,
         Self::SecretName,
+        Self::Spec,
+        Self::Rollout,
+        Self::History,
     ];
 
     /// The kind as the file, the API and messages spell it.
@@ -77,6 +99,9 @@ impl Kind {
             Self::Secret => "secret",
             Self::ConfigName => "config_name",
             Self::SecretName => "secret_name",
+            Self::Spec => "spec",
+            Self::Rollout => "rollout",
+            Self::History => "history",
         }
     }
 
@@ -93,6 +118,20 @@ impl fmt::Display for Kind {
 }
 
 impl Key {
+    /// The key of an earlier revision of an application.
+    #[must_use]
+    pub fn history(application: &ApplicationName, revision: Revision) -> Self {
+        Self::History(format!("{application}.{:0REVISION_DIGITS$}", revision.0))
+    }
+
+    /// Which revision of an application it is, of a key of [`Key::History`].
+    #[must_use]
+    pub fn historic_revision(&self) -> Option<Revision> {
+        let Self::History(name) = self else { return None };
+        // Names of applications have no dots.
+        name.split_once('.')?.1.parse().ok().map(Revision)
+    }
+
     /// Its kind.
     #[must_use]
     pub const fn kind(&self) -> Kind {
@@ -106,6 +145,9 @@ impl Key {
             Self::Secret(_) => Kind::Secret,
             Self::ConfigName(_) => Kind::ConfigName,
             Self::SecretName(_) => Kind::SecretName,
+            Self::Spec(_) => Kind::Spec,
+            Self::Rollout(_) => Kind::Rollout,
+            Self::History(_) => Kind::History,
         }
     }
 
@@ -113,9 +155,13 @@ impl Key {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::Application(name) | Self::Progress(name) => name.as_str(),
+            Self::Application(name) | Self::Progress(name) | Self::Rollout(name) => name.as_str(),
             Self::Node(node) | Self::Assignment(node) => node.as_str(),
-            Self::Token(hash) | Self::Config(hash) | Self::Secret(hash) => hash,
+            Self::Token(name)
+            | Self::Config(name)
+            | Self::Secret(name)
+            | Self::Spec(name)
+            | Self::History(name) => name,
             Self::ConfigName(name) | Self::SecretName(name) => name.as_str(),
         }
     }
@@ -138,6 +184,9 @@ impl Key {
             "secret" => Some(Self::Secret(name.to_owned())),
             "config_name" => name.parse().ok().map(Self::ConfigName),
             "secret_name" => name.parse().ok().map(Self::SecretName),
+            "spec" => Some(Self::Spec(name.to_owned())),
+            "rollout" => name.parse().ok().map(Self::Rollout),
+            "history" => Some(Self::History(name.to_owned())),
             _ => None,
         }
     }
@@ -165,6 +214,9 @@ mod tests {
             Key::Secret("ef".to_owned()),
             Key::ConfigName("nginx.conf".parse().unwrap()),
             Key::SecretName("Db-Password".parse().unwrap()),
+            Key::Spec("cd".to_owned()),
+            Key::Rollout("shop".parse().unwrap()),
+            Key::history(&"shop".parse().unwrap(), Revision(7)),
         ];
         for (key, kind) in keys.iter().zip(Kind::ALL) {
             let text = key.to_text();
@@ -174,6 +226,8 @@ mod tests {
                 assert_eq!(first <= text && text < end, other == kind, "{text} in {other}");
             }
         }
+        let history = Key::history(&"shop".parse().unwrap(), Revision(7));
+        assert_eq!(history.historic_revision(), Some(Revision(7)));
         for wrong in ["", "shop", "x/y", "application/", "node/A"] {
             assert_eq!(Key::from_text(wrong), None, "{wrong}");
         }

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use limpet_protocol::codec;
-use limpet_protocol::id::ContentId;
+use limpet_protocol::id::{ApplicationName, ContentId};
 use redb::Database;
 use tokio::sync::{mpsc, oneshot};
 
@@ -189,7 +189,20 @@ impl Store {
     /// # Errors
     /// [`StoreError`] if the file cannot be read.
     pub fn list(&self, kind: Kind) -> Result<(Revision, Vec<(Key, Entry)>), StoreError> {
-        reading::list(&self.shared.database, kind)
+        reading::list(&self.shared.database, kind, "")
+    }
+
+    /// The earlier revisions of an application that are kept, the oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the file cannot be read.
+    pub fn history(
+        &self,
+        application: &ApplicationName,
+    ) -> Result<Vec<(Revision, Entry)>, StoreError> {
+        let (_, kept) = reading::list(&self.shared.database, Kind::History, application.as_str())?;
+        let revision = |(key, entry): (Key, Entry)| Some((key.historic_revision()?, entry));
+        Ok(kept.into_iter().filter_map(revision).collect())
     }
 
     /// Applies a transaction; it is on disk when this returns. A transaction that changes nothing
@@ -257,7 +270,7 @@ impl Store {
 
 /// Opens the vault; one secret of the store tells whether its key is the right one.
 fn open_vault(path: &Path, database: &Database) -> Result<Vault, StoreError> {
-    let (_, secrets) = reading::list(database, Kind::Secret)?;
+    let (_, secrets) = reading::list(database, Kind::Secret, "")?;
     let sealed = secrets.first().and_then(|(key, entry)| {
         let record: SecretRecord = codec::decode_within(&entry.value, MAX_VALUE_BYTES).ok()?;
         Some((key.name().parse::<ContentId>().ok()?, record.sealed))

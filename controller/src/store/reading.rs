@@ -32,15 +32,21 @@ pub(super) fn get(database: &Database, key: &Key) -> Result<Option<Entry>, Store
     decode_entry(value.value()).map(Some).ok_or_else(undecodable)
 }
 
+/// Everything of a kind whose name is `prefix.something`; without a prefix, all of it.
 pub(super) fn list(
     database: &Database,
     kind: Kind,
+    prefix: &str,
 ) -> Result<(Revision, Vec<(Key, Entry)>), StoreError> {
     let failed = |e: redb::Error| StoreError::read(format!("the list of kind {kind}"), e);
     let reading = begin(database, kind.as_str())?;
     let revision = Revision(meta_number(&reading, REVISION)?);
     let table = reading.open_table(KV).map_err(|e| failed(e.into()))?;
-    let (first, end) = kind.range();
+    let (mut first, mut end) = kind.range();
+    if !prefix.is_empty() {
+        // `/` follows `.`: names that go on after the dot.
+        (first, end) = (format!("{first}{prefix}."), format!("{first}{prefix}/"));
+    }
     let mut entries = Vec::new();
     for row in table.range(first.as_str()..end.as_str()).map_err(|e| failed(e.into()))? {
         let (key, value) = row.map_err(|e| failed(e.into()))?;

@@ -8,13 +8,21 @@ use limpet_protocol::id::{ContentId, InstanceId, NodeId, ServiceName, Slot, Spec
 use limpet_protocol::message::{ConfigContent, NodeFacts};
 use serde::{Deserialize, Serialize};
 
-/// Under [`super::Key::Application`].
+use crate::rollout::RolloutRecord;
+
+/// Under [`super::Key::Application`], and of earlier revisions under [`super::Key::History`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationRecord {
     /// What is wanted, image references resolved where the controller has the image.
     pub application: Application,
     /// When it was applied, by the controller's clock: milliseconds since 1970.
     pub applied_ms: u64,
+    /// What brought this revision about, for people.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub change: String,
+    /// The services that came, changed or went with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
 }
 
 /// Under [`super::Key::Node`].
@@ -188,6 +196,10 @@ mod ranges {
         Ok(ranges.into_iter().flat_map(|(first, last)| first..=last).map(Slot).collect())
     }
 }
+
+/// Under [`super::Key::Rollout`]: the services whose rollout is not over, or did not end with the
+/// target.
+pub type RolloutRecords = BTreeMap<ServiceName, RolloutRecord>;
 
 /// Under [`super::Key::Token`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

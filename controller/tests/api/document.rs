@@ -96,6 +96,7 @@ async fn applications(world: &World) {
     );
     wrong_applications(world).await;
     crate::verbs::patches(world).await;
+    crate::verbs::rollouts(world).await;
     assert_eq!(world.get("/v1/applications").await.1["items"].as_array().unwrap().len(), 1);
     assert_eq!(world.get("/v1/applications/none").await.0, 404);
     assert_eq!(world.get("/v1/applications/N%2Fone").await.0, 404);

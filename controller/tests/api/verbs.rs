@@ -51,6 +51,43 @@ async fn wrong_patches(world: &World) {
     assert_eq!(none.0, 404);
 }
 
+/// With `shop` there, changed some times, of one service `web`.
+pub(crate) async fn rollouts(world: &World) {
+    let path = format!("{APP}/rollout");
+    let order = async |body: Value| world.call(Method::POST, &path, Some(body)).await;
+    assert_eq!(world.get(&path).await.0, 200);
+    let (status, history) = world.get(&format!("{path}/history")).await;
+    let items = history["items"].as_array().unwrap();
+    assert!(status == 200 && items.len() > 2, "{history}");
+    assert_eq!((&items[0]["current"], &items[1]["current"]), (&json!(true), &json!(false)));
+    assert_eq!(items[0]["change"], "restart: ~web");
+    // The one before was stopped; back and forth, each a change of its own.
+    let stopped = async || world.get(APP).await.1["services"][0]["stopped"].clone();
+    let (status, undone) = order(json!({ "action": "undo" })).await;
+    assert_eq!((status, &undone["services"]), (200, &json!(["web"])), "{undone}");
+    assert_eq!(stopped().await, json!(true));
+    order(json!({ "action": "undo", "service": "web", "to_revision": items[0]["revision"] })).await;
+    assert_eq!(stopped().await, json!(false));
+    for (body, expected, said) in [
+        (json!({ "action": "undo", "to_revision": 1_000_000 }), 404, "is not kept"),
+        (json!({ "action": "undo", "service": "db" }), 404, "no service"),
+        (json!({ "action": "pause", "to_revision": 1 }), 400, "for `undo` alone"),
+        (json!({ "action": "stop" }), 400, "pause, resume or undo"),
+    ] {
+        let (status, error) = order(body).await;
+        assert!(status == expected && message(&error).contains(said), "{error}");
+    }
+    assert_eq!(world.get("/v1/applications/none/rollout").await.0, 404);
+    assert_eq!(world.get("/v1/applications/none/rollout/history").await.0, 404);
+    // Ten are kept.
+    for replicas in 20..35 {
+        let scale = json!({ "every": { "replicas": replicas } });
+        world.call(Method::PATCH, APP, Some(scale)).await;
+    }
+    let (_, history) = world.get(&format!("{path}/history")).await;
+    assert_eq!(history["items"].as_array().unwrap().len(), 11, "the current one and ten");
+}
+
 #[tokio::test]
 async fn changes_at_the_same_time_are_all_made() {
     let world = World::new().await;

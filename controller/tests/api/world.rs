@@ -61,6 +61,7 @@ async fn fill(store: &Store) {
         labels: std::collections::BTreeMap::new(),
         conditions: Vec::new(),
         devices: None,
+        stages: false,
     };
     let record = NodeRecord {
         node: "n1".parse().unwrap(),
@@ -233,6 +234,7 @@ fn service_view() -> ServiceView {
         stopped: false,
         settled: true,
         reasons: Vec::new(),
+        rollout: None,
     }
 }
 

@@ -93,11 +93,12 @@ fn files_are_one_idea() {
 
 #[test]
 fn deciding_code_decides_only() {
-    const FOLDERS: [&str; 8] = [
+    const FOLDERS: [&str; 9] = [
         "protocol/src/",
         "controller/src/explain/",
         "controller/src/plan/",
         "controller/src/preview/",
+        "controller/src/rollout/",
         "agent/src/reconcile/",
         "agent/src/health/",
         "agent/src/scale/",

@@ -36,6 +36,7 @@ fn facts() -> NodeFacts {
         labels: [("site".to_owned(), "north".to_owned())].into(),
         conditions: vec![],
         devices: None,
+        stages: false,
     }
 }
 

@@ -32,6 +32,7 @@ use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 
 mod drain;
 mod progress;
+mod rollouts;
 
 /// Longer than any test: nobody is given up by accident.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -119,7 +120,12 @@ impl Rig {
 
     async fn apply(&self, application: Application) -> Revision {
         let key = Key::Application(application.name.clone());
-        let record = ApplicationRecord { application, applied_ms: 5 };
+        let record = ApplicationRecord {
+            application,
+            applied_ms: 5,
+            change: String::new(),
+            changed: vec![],
+        };
         self.commit(Op::Put(key, codec::encode(&record).unwrap())).await
     }
 

@@ -28,6 +28,7 @@ fn node(memory_mib: u64, site: &str) -> Node {
         labels: [("site".to_owned(), site.to_owned())].into(),
         conditions: vec![],
         devices: None,
+        stages: false,
     };
     Node::of(&facts, &BTreeMap::new(), Standing::Ready)
 }

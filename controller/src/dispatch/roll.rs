@@ -1,0 +1,163 @@
+//! Rollouts in the world: what they see of it, and what of them is kept.
+//!
+//! In: the nodes on which something was placed anew, and what nodes say. Out: nodes whose share is
+//! another, events, and the records of rollouts in the store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use limpet_protocol::application::Wave;
+use limpet_protocol::codec;
+use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot};
+
+use crate::plan::filter::meets_all;
+use crate::plan::{Node, ServiceKey, Standing};
+use crate::rollout::{Order, Seen, UnitStatus};
+use crate::store::{CommitError, Key, MAX_OPS, MAX_VALUE_BYTES, Op, StoreError, Transaction};
+use crate::world::{OrderAnswer, World};
+
+impl World {
+    /// Takes the next steps of all rollouts, after a plan that changed these nodes.
+    pub(crate) fn roll(&mut self, changed: &BTreeSet<NodeId>) {
+        self.roll_placed(changed);
+        for key in self.rollouts.take_ungathered() {
+            self.rollouts.gather(&key, self.planner.places(&key));
+            let places: Vec<(NodeId, Slot)> =
+                self.planner.places(&key).map(|(node, slot)| (node.clone(), slot)).collect();
+            for (node, slot) in places {
+                self.look_at_slot(&key, &node, slot);
+            }
+        }
+        // Nobody can be told anything, and nobody can say anything.
+        if !self.bus.is_up() {
+            return;
+        }
+        let effects = self.rollouts.step(self.now_ms);
+        self.unsettled.extend(effects.nodes);
+        for key in &effects.services {
+            self.dispatch.pin_spec(key, self.rollouts.stable(key));
+        }
+        self.stale_services.extend(effects.services);
+        for (kind, text) in effects.news {
+            tracing::info!(kind, "{text}");
+            self.happened(None, kind, text);
+        }
+        for application in effects.save {
+            let op = self.rollout_op(application);
+            self.unsaved.extend(op);
+        }
+    }
+
+    fn roll_placed(&mut self, changed: &BTreeSet<NodeId>) {
+        let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
+        for key in live.iter().filter(|_| !changed.is_empty()) {
+            let slots = |node: &NodeId| (node.clone(), self.planner.slots_on(key, node));
+            let on: BTreeMap<NodeId, BTreeSet<Slot>> = changed.iter().map(slots).collect();
+            self.rollouts.placed(key, &on);
+            for (node, slots) in &on {
+                for slot in slots {
+                    self.look_at_slot(key, node, *slot);
+                }
+            }
+        }
+    }
+
+    /// Shows a slot to the rollout of its service, if there is one.
+    pub(crate) fn look_at_slot(&mut self, key: &ServiceKey, id: &NodeId, slot: Slot) {
+        if !self.rollouts.is_live(key) {
+            return;
+        }
+        let Some(node) = self.fleet.get(id) else { return };
+        let instance =
+            InstanceId { application: key.application.clone(), service: key.service.clone(), slot };
+        let Some((target, waves)) = self.rollouts.target(key) else { return };
+        let seen = Seen {
+            node: Some(id.clone()),
+            reachable: node.standing == Standing::Ready,
+            status: node.instances.get(&instance).map(UnitStatus::of),
+            staged: !node.record.facts.stages || node.staged.contains(&target),
+            waves: self.planner.node(id).map_or(0, |known| named_by(waves, id, known)),
+        };
+        self.rollouts.look(self.now_ms, key, slot, &seen);
+    }
+
+    /// Shows everything on a node to the rollouts that go on there.
+    pub(crate) fn look_at_node(&mut self, id: &NodeId) {
+        let live: Vec<ServiceKey> = self
+            .planner
+            .services_on(id)
+            .filter(|key| self.rollouts.is_live(key))
+            .cloned()
+            .collect();
+        for key in live {
+            for slot in self.planner.slots_on(&key, id) {
+                self.look_at_slot(&key, id, slot);
+            }
+        }
+    }
+
+    /// A person pauses or resumes; answered when it is on disk.
+    pub(crate) fn order_rollout(
+        &mut self,
+        application: &ApplicationName,
+        service: Option<&ServiceName>,
+        order: Order,
+    ) -> Result<Vec<String>, String> {
+        let Some(known) = self.applications.get(application) else {
+            return Err(format!("there is no application {application}"));
+        };
+        let services: Vec<ServiceName> = match service {
+            Some(service) => vec![service.clone()],
+            None => known.services().cloned().collect(),
+        };
+        let (mut done, mut refused) = (vec![], vec![]);
+        for service in services {
+            let key = ServiceKey { application: application.clone(), service };
+            match self.rollouts.obey(&key, order, self.planner.places(&key)) {
+                Ok(()) => done.push(key.service.to_string()),
+                Err(why) => refused.push(why),
+            }
+        }
+        if done.is_empty() { Err(refused.join("; ")) } else { Ok(done) }
+    }
+
+    /// What the store has to be told of the rollouts of an application.
+    fn rollout_op(&self, application: ApplicationName) -> Option<Op> {
+        let records = self.rollouts.records(&application);
+        if records.is_empty() {
+            return Some(Op::Delete(Key::Rollout(application)));
+        }
+        match codec::encode_within(&records, MAX_VALUE_BYTES) {
+            Ok(value) => Some(Op::Put(Key::Rollout(application), value)),
+            Err(error) => {
+                tracing::error!(%application, %error, "how far its rollouts are cannot be kept");
+                None
+            }
+        }
+    }
+
+    /// Keeps what no assignment took with it, and answers who waits for it.
+    pub(crate) async fn settle_rollouts(&mut self) -> Result<(), StoreError> {
+        let unneeded = self.dispatch.take_unneeded_specs();
+        self.unsaved.extend(unneeded.iter().map(|hash| Op::Delete(Key::Spec(hash.to_string()))));
+        while !self.unsaved.is_empty() {
+            let room = self.unsaved.len().min(MAX_OPS);
+            let ops = self.unsaved.drain(..room).collect();
+            match self.store.commit(Transaction { ops, ..Transaction::default() }).await {
+                Ok(_) => {}
+                Err(CommitError::Store(error)) => return Err(error),
+                Err(error) => tracing::error!(%error, "rollouts cannot be kept"),
+            }
+        }
+        for OrderAnswer { answer, result } in std::mem::take(&mut self.answers) {
+            // Who asked may be gone.
+            drop(answer.send(result));
+        }
+        Ok(())
+    }
+}
+
+/// The waves that name a node, a bit for each.
+fn named_by(waves: &[Wave], id: &NodeId, node: &Node) -> u32 {
+    let named = |wave: &Wave| matches!(wave, Wave::Nodes(all) if meets_all(all, id, node));
+    waves.iter().take(32).enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum()
+}
