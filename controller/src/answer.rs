@@ -11,6 +11,7 @@ use crate::explain::{
     explain_instance, explain_node, explain_service,
 };
 use crate::plan::{ServiceKey, Standing};
+use crate::rollout::Progress;
 use crate::world::World;
 
 /// What a person asks about.
@@ -81,6 +82,7 @@ impl World {
         let nowhere = self.planner.why_nowhere(key);
         let open = !unplaced.is_empty() || nowhere.is_some();
         let first = unplaced.first().map(|open| open.reason.clone()).or(nowhere);
+        let rollout = self.rollout(key);
         let case = ServiceCase {
             key,
             service,
@@ -88,8 +90,8 @@ impl World {
             placed,
             unplaced: (unplaced.len(), first),
             misfits: if open { self.planner.misfits(key) } else { Vec::new() },
-            rollout: None,
-            rollout_is_held: false,
+            rollout_is_held: rollout.as_ref().is_some_and(|it| !it.is_going()),
+            rollout: rollout.map(|it| it.in_words()),
         };
         explain_service(&case, self.parts_of(key))
     }
@@ -170,10 +172,15 @@ impl World {
             assigned: at.map_or_else(Assigned::default, |id| self.assigned(id, instance)),
             over: self.over(&key, instance.slot, place),
             dependencies: service.map_or_else(Vec::new, |it| self.late_dependencies(&key, it)),
-            rollout: None,
+            rollout: self.rollout(&key).map(|it| it.in_words()),
             broker_is_up: self.bus.is_up(),
             wall_ms: self.wall_ms,
         }
+    }
+
+    /// How far the rollout of a service is, if it has not come to its end.
+    fn rollout(&self, key: &ServiceKey) -> Option<Progress> {
+        self.rollouts.progress(key).filter(|progress| !progress.is_done())
     }
 
     fn over(&self, key: &ServiceKey, slot: Slot, place: Option<&NodeId>) -> Option<Over<'_>> {

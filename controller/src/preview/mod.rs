@@ -16,13 +16,14 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use limpet_protocol::application::{Application, Service};
+use limpet_protocol::application::Application;
 use limpet_protocol::id::{NodeId, ServiceName, SpecHash};
 use limpet_protocol::spec::ImageSource;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::plan::{Planner, ServiceKey, Wanted};
+use crate::rollout::dependencies_first;
 
 /// Steps that one service shows; the rest is a number.
 pub const MAX_STEPS: usize = 200;
@@ -163,7 +164,7 @@ pub fn preview(question: &Question<'_>) -> (PlanView, Pulls) {
     let worlds = steps::Worlds { now, then: &then };
     let mut view = PlanView { application: new.name.to_string(), ..PlanView::default() };
     let mut pulls = Pulls::new();
-    for name in in_order(new) {
+    for name in dependencies_first(&new.services) {
         let before = old.and_then(|old| old.services.get(name));
         if let Some(service) = new.services.get(name) {
             let of_service = steps::Of { key: key(name), before, after: Some(service) };
@@ -186,21 +187,4 @@ pub fn preview(question: &Question<'_>) -> (PlanView, Pulls) {
     view.changes = view.services.iter().any(|plan| plan.action != "none" || moves(plan))
         || !view.others.is_empty();
     (view, pulls)
-}
-
-/// The services, each after those that it depends on; of a ring in the order of the names.
-fn in_order(application: &Application) -> Vec<&ServiceName> {
-    let mut order: Vec<&ServiceName> = Vec::new();
-    let mut left: Vec<(&ServiceName, &Service)> = application.services.iter().collect();
-    while !left.is_empty() {
-        let is_next = |(_, service): &(&ServiceName, &Service)| {
-            service.spec.depends_on.iter().all(|first| {
-                order.contains(&&first.service)
-                    || !left.iter().any(|(name, _)| **name == first.service)
-            })
-        };
-        let next = left.iter().position(is_next).unwrap_or(0);
-        order.push(left.remove(next).0);
-    }
-    order
 }

@@ -6,7 +6,7 @@ use limpet_protocol::application::{Application, Mode, Service};
 use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::id::{NodeId, ServiceName};
 use limpet_protocol::message::NodeFacts;
-use limpet_protocol::spec::{Dependency, DependencyCondition, ImageSource, Spec};
+use limpet_protocol::spec::{ImageSource, Spec};
 
 use super::*;
 use crate::dispatch::want;
@@ -194,27 +194,4 @@ fn what_another_application_gains_is_told() {
     assert_eq!(steps(&view.services[0]), "stop shop.web.1 n1");
     assert_eq!(keys(&view.services[0]), ["(stopped by a person)"]);
     assert_eq!(view.services[0].reasons, ["it is stopped by a person"]);
-}
-
-#[test]
-fn dependencies_come_first_even_in_a_ring() {
-    let needs = |(name, mut service): (ServiceName, Service), first: &str| {
-        service.spec.depends_on.push(Dependency {
-            service: first.parse().unwrap(),
-            condition: DependencyCondition::ServiceStarted,
-            restart: false,
-            required: false,
-        });
-        (name, service)
-    };
-    let order = |services: &[(ServiceName, Service)]| {
-        let application = shop(services);
-        let names: Vec<String> = in_order(&application).iter().map(ToString::to_string).collect();
-        names.join(" ")
-    };
-    let chain = [needs(service("a", 1), "b"), needs(service("b", 1), "c"), service("c", 1)];
-    assert_eq!(order(&chain), "c b a");
-    let ring =
-        [needs(service("a", 1), "b"), needs(service("b", 1), "a"), needs(service("c", 1), "x")];
-    assert_eq!(order(&ring), "c a b");
 }
