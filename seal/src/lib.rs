@@ -17,7 +17,7 @@ pub use proof::{is_proven, prove};
 pub use secret::Secret;
 
 /// What sealed secrets of this version are for; another use of the same key has another word.
-const INFO: &[u8] = b"limpet/v1/secret";
+const INFO: &[u8] = b"limpet secret, version 1";
 
 /// Why something cannot be sealed or opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

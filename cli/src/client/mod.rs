@@ -5,6 +5,7 @@
 
 mod contents;
 mod inside;
+mod rollouts;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,8 +14,7 @@ use futures_util::{Stream, StreamExt as _};
 use limpet_controller::api::inspect::InspectView;
 use limpet_controller::api::types::{
     ApplicationPatch, ApplicationView, ApplyOutcome, ErrorBody, EventView, ImageView, InstanceView,
-    List, NodeOutcome, NodePatch, NodeView, RevisionView, RolloutOutcome, RolloutRequest,
-    ServiceRolloutView, TokenRequest, TokenView, VersionView,
+    List, NodeOutcome, NodePatch, NodeView, TokenRequest, TokenView, VersionView,
 };
 use limpet_controller::explain::Explanation;
 use limpet_controller::preview::PlanView;
@@ -212,37 +212,6 @@ impl Client {
     /// [`ClientError::Answer`] with status 404 if there is no such application or service.
     pub async fn change(&self, name: &str, change: &ApplicationPatch) -> Result<ApplyOutcome> {
         let request = self.request(Method::PATCH, &["v1", "applications", name], &[]).json(change);
-        self.answer(request.timeout(ANSWER_TIMEOUT)).await
-    }
-
-    /// How far the rollouts of an application are.
-    ///
-    /// # Errors
-    /// [`ClientError::Answer`] with status 404 if there is none of that name.
-    pub async fn rollouts(&self, name: &str) -> Result<List<ServiceRolloutView>> {
-        self.get(&["v1", "applications", name, "rollout"], &[]).await
-    }
-
-    /// The revisions of an application that are kept, the newest first.
-    ///
-    /// # Errors
-    /// [`ClientError::Answer`] with status 404 if there is none of that name.
-    pub async fn rollout_history(&self, name: &str) -> Result<List<RevisionView>> {
-        self.get(&["v1", "applications", name, "rollout", "history"], &[]).await
-    }
-
-    /// Pauses, resumes or undoes.
-    ///
-    /// # Errors
-    /// [`ClientError::Answer`] with status 404 if there is no such application, service or revision,
-    /// 409 if there is nothing to pause or resume.
-    pub async fn order_rollout(
-        &self,
-        name: &str,
-        order: &RolloutRequest,
-    ) -> Result<RolloutOutcome> {
-        let path = ["v1", "applications", name, "rollout"];
-        let request = self.request(Method::POST, &path, &[]).json(order);
         self.answer(request.timeout(ANSWER_TIMEOUT)).await
     }
 

@@ -32,6 +32,7 @@ mod patch;
 mod plan;
 mod pulls;
 mod registry;
+mod rollout_types;
 mod rollouts;
 pub mod server;
 mod status;

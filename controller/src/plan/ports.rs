@@ -7,8 +7,8 @@
 //! that is free. An `ingress` port is one of the whole fleet: a second service with it is refused
 //! when it is applied ([`fleet_ports`]), as SwarmKit's allocator does.
 
+use core::net::IpAddr;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use limpet_protocol::application::Service;
 use limpet_protocol::id::Slot;

@@ -146,9 +146,9 @@ impl Keys {
             let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_ref());
             hmac::sign(&key, word)
         };
-        let rest = for_use(b"limpet/v1/secrets at rest");
+        let rest = for_use(b"limpet secrets at rest, version 1");
         let rest = UnboundKey::new(&CHACHA20_POLY1305, rest.as_ref()).ok()?;
-        let id = for_use(b"limpet/v1/ids of secrets");
+        let id = for_use(b"limpet ids of secrets, version 1");
         let id = hmac::Key::new(hmac::HMAC_SHA256, id.as_ref());
         Some(Self { id, rest: LessSafeKey::new(rest) })
     }

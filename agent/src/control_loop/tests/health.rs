@@ -7,7 +7,7 @@ use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::event::EventKind;
 use limpet_protocol::id::Slot;
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::Health;
+use limpet_protocol::report::{Health, InstanceStatus, Report};
 use limpet_protocol::spec::{HealthCheck, HealthTest, NetworkMode, Probe, ProbeAction, Spec};
 
 use super::id;
@@ -128,8 +128,11 @@ async fn what_comes_next_is_fetched_ahead_and_what_is_done_stays_done() {
         assert_eq!(of_job.phase, Phase::Completed);
         // It has come: its image is here, and nothing is staged any more.
         controller.want(2, &[next]).await;
-        controller.hear_report(|report| report.staged.is_empty()).await;
-        controller.hear_phase(2, Phase::Running).await;
+        let came = |report: &Report| {
+            let runs = |i: &InstanceStatus| i.attempt == 2 && i.phase == Phase::Running;
+            report.staged.is_empty() && report.instances.iter().any(runs)
+        };
+        controller.hear_report(came).await;
         handle.end().await;
     };
     let (_, ()) = tokio::join!(running, story);
