@@ -70,19 +70,26 @@ pub(crate) async fn join(broker: SocketAddr, token: &str, name: &str, session: &
     let request = JoinRequest { wanted: name.parse().unwrap(), facts: facts(name), proof };
     let request = codec::encode(&request).unwrap();
     let mut again = tokio::time::interval(Duration::from_millis(500));
-    let reply = async {
+    let speak = async {
         loop {
-            tokio::select! {
-                _ = again.tick() => {
-                    let topic = Topic::JoinIn(session.clone()).to_string();
-                    client.publish(topic, QoS::AtLeastOnce, false, request.clone()).await.unwrap();
-                }
-                event = eventloop.poll() => {
-                    if let Event::Incoming(Packet::Publish(publish)) = event.unwrap() {
-                        return codec::decode(&publish.payload).unwrap();
-                    }
-                }
+            again.tick().await;
+            let topic = Topic::JoinIn(session.clone()).to_string();
+            client.publish(topic, QoS::AtLeastOnce, false, request.clone()).await.unwrap();
+        }
+    };
+    let hear = async {
+        loop {
+            if let Event::Incoming(Packet::Publish(publish)) = eventloop.poll().await.unwrap() {
+                return codec::decode(&publish.payload).unwrap();
             }
+        }
+    };
+    // Side by side: a poll that is dropped in the middle of a connect would connect once more, and
+    // the second connection ends the first.
+    let reply = async {
+        tokio::select! {
+            reply = hear => reply,
+            () = speak => unreachable!("it speaks without end"),
         }
     };
     tokio::time::timeout(PATIENCE, reply).await.expect("a reply to the join request")
