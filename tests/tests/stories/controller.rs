@@ -1,0 +1,254 @@
+//! The controller's half of a story: planner and rollouts, as its loop drives them, and the clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use limpet_agent::reconcile::{Wanted, WantedInstance};
+use limpet_controller::dispatch::want::encode_spec;
+use limpet_controller::plan::filter::meets_all;
+use limpet_controller::plan::{Node as PlanNode, Planner, ServiceKey, Standing, Wanted as Placing};
+use limpet_controller::rollout::{
+    Aim, Order, Rollouts, Seen, UnitStatus, dependencies_first, following,
+};
+use limpet_protocol::application::{Service, Wave};
+use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot, SpecHash};
+use limpet_protocol::message::NodeFacts;
+use limpet_protocol::report::InstanceStatus;
+use limpet_protocol::spec::Spec;
+
+use super::node::{Fate, Node};
+
+/// Turns without time passing until a story is held to be stuck.
+const MAX_TURNS: usize = 1_000;
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Story {
+    now_ms: u64,
+    told: Vec<String>,
+    services: BTreeMap<ServiceName, Service>,
+    planner: Planner,
+    rollouts: Rollouts,
+    specs: BTreeMap<SpecHash, Arc<Spec>>,
+    nodes: BTreeMap<NodeId, Node>,
+    standing: BTreeMap<NodeId, Standing>,
+    fates: BTreeMap<String, Fate>,
+    /// What each node said last.
+    reports: BTreeMap<NodeId, (BTreeMap<InstanceId, InstanceStatus>, BTreeSet<SpecHash>)>,
+    said: BTreeMap<ServiceKey, String>,
+}
+
+fn shop() -> ApplicationName {
+    "shop".parse().expect("a name")
+}
+
+impl Story {
+    pub(crate) fn take_told(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.told)
+    }
+
+    fn tell(&mut self, text: &str) {
+        let (seconds, ms) = (self.now_ms / 1000, self.now_ms % 1000);
+        self.told.push(format!("  {seconds}.{ms:03} {text}"));
+    }
+
+    pub(crate) fn join(&mut self, name: &str, labels: &[&str]) -> Result<(), String> {
+        let id: NodeId = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
+        let labels = labels.iter().filter_map(|label| label.split_once('='));
+        let facts = NodeFacts {
+            agent_version: String::new(),
+            hostname: name.to_owned(),
+            os: "linux".to_owned(),
+            architecture: "arm64".to_owned(),
+            variant: String::new(),
+            kernel: String::new(),
+            cpu_millis: 4_000,
+            memory_bytes: 1 << 30,
+            labels: labels.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+            conditions: vec![],
+            devices: None,
+            stages: true,
+        };
+        let node = PlanNode::of(&facts, &BTreeMap::new(), Standing::Ready);
+        self.planner.set_node(&id, node);
+        self.standing.insert(id.clone(), Standing::Ready);
+        self.nodes.insert(id, Node::default());
+        Ok(())
+    }
+
+    pub(crate) fn stand(&mut self, name: &str, how: &str) -> Result<(), String> {
+        let id: NodeId = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
+        let standing = match how {
+            "away" => Standing::Unreachable,
+            "lost" => Standing::Lost,
+            _ => Standing::Ready,
+        };
+        let node = self.planner.node(&id).ok_or_else(|| format!("there is no node {id}"))?.clone();
+        self.planner.set_node(&id, PlanNode { standing, ..node });
+        self.standing.insert(id, standing);
+        self.settle();
+        Ok(())
+    }
+
+    pub(crate) fn image(&mut self, name: &str, what: &str) -> Result<(), String> {
+        self.fates.insert(name.to_owned(), Fate::parse(what)?);
+        Ok(())
+    }
+
+    pub(crate) fn wants(&mut self, name: &str, service: Service) -> Result<(), String> {
+        self.services.insert(name.parse().map_err(|error| format!("{name:?}: {error}"))?, service);
+        Ok(())
+    }
+
+    /// As the control loop takes over an application.
+    pub(crate) fn apply(&mut self) {
+        let mut specs: BTreeMap<ServiceName, Option<SpecHash>> = BTreeMap::new();
+        let (mut wanted, mut aims) = (BTreeMap::new(), BTreeMap::new());
+        for name in dependencies_first(&self.services) {
+            let service = &self.services[name];
+            let spec = following(service, &specs);
+            let (hash, _) = encode_spec(&spec).expect("a small spec");
+            self.specs.insert(hash, Arc::new(spec));
+            specs.insert(name.clone(), Some(hash));
+            let key = ServiceKey { application: shop(), service: name.clone() };
+            wanted.insert(key, Placing::of(service, hash));
+            aims.insert(name.clone(), Aim::of(service, hash));
+        }
+        self.rollouts.set_application(&shop(), aims, &self.planner);
+        self.planner.set_application(&shop(), wanted);
+        self.settle();
+    }
+
+    pub(crate) fn order(&mut self, name: &str, pause: bool) -> Result<(), String> {
+        let service = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
+        let key = ServiceKey { application: shop(), service };
+        let order = if pause { Order::Pause } else { Order::Resume };
+        match self.rollouts.obey(&key, order, self.planner.places(&key)) {
+            Ok(()) => self.settle(),
+            Err(why) => self.tell(&format!("refused: {why}")),
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, from one thing that happens to the next.
+    pub(crate) fn run(&mut self, ms: u64) {
+        let end = self.now_ms + ms;
+        loop {
+            self.settle();
+            let nodes = self.nodes.values().filter_map(Node::next_ms);
+            let next = nodes.chain(self.rollouts.deadline()).filter(|at| *at > self.now_ms).min();
+            let Some(next) = next.filter(|next| *next <= end) else { break };
+            self.now_ms = next;
+        }
+        self.now_ms = end;
+        self.settle();
+    }
+
+    /// Controller and nodes in turn, until nothing happens any more without time.
+    fn settle(&mut self) {
+        for _ in 0..MAX_TURNS {
+            self.controller();
+            if !self.agents() {
+                return;
+            }
+        }
+        panic!("it never comes to rest at {} ms", self.now_ms);
+    }
+
+    fn controller(&mut self) {
+        let changed = self.planner.plan().nodes;
+        let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
+        for key in live.iter().filter(|_| !changed.is_empty()) {
+            let on = changed.iter().map(|id| (id.clone(), self.planner.slots_on(key, id)));
+            self.rollouts.placed(key, &on.collect());
+        }
+        for key in self.rollouts.take_ungathered() {
+            self.rollouts.gather(&key, self.planner.places(&key));
+        }
+        let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
+        for key in &live {
+            for (id, slot) in self.planner.places(key) {
+                let seen = self.seen(key, id, slot);
+                self.rollouts.look(self.now_ms, key, slot, &seen);
+            }
+        }
+        for (_, news) in self.rollouts.step(self.now_ms).news {
+            self.tell(&news);
+        }
+        for name in self.services.keys().cloned().collect::<Vec<_>>() {
+            let key = ServiceKey { application: shop(), service: name };
+            let said = self.rollouts.progress(&key).map(|it| it.in_words()).unwrap_or_default();
+            if self.said.insert(key.clone(), said.clone()).unwrap_or_default() != said {
+                let said = if said.is_empty() { "at rest" } else { &said };
+                self.tell(&format!("{key}: {said}"));
+            }
+        }
+    }
+
+    fn seen(&self, key: &ServiceKey, id: &NodeId, slot: Slot) -> Seen {
+        let instance = instance(key, slot);
+        let report = self.reports.get(id);
+        let (target, waves) = self.rollouts.target(key).expect("a service that is known");
+        let node = self.planner.node(id).expect("a node that is known");
+        let named = |wave: &Wave| matches!(wave, Wave::Nodes(all) if meets_all(all, id, node));
+        Seen {
+            node: Some(id.clone()),
+            reachable: self.standing[id] == Standing::Ready,
+            status: report.and_then(|(all, _)| all.get(&instance)).map(UnitStatus::of),
+            staged: report.is_some_and(|(_, staged)| staged.contains(&target)),
+            waves: waves.iter().enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum(),
+        }
+    }
+
+    /// The nodes hear, if they can, and do; whether anything happened.
+    fn agents(&mut self) -> bool {
+        let mut news = false;
+        for (id, standing) in self.standing.clone() {
+            let wanted = (standing == Standing::Ready).then(|| self.wanted(&id));
+            let Some(node) = self.nodes.get_mut(&id) else { continue };
+            if let Some(wanted) = wanted {
+                node.hear(wanted);
+            }
+            let did = node.turn(self.now_ms, &self.fates);
+            news |= !did.is_empty();
+            let report = node.report();
+            for text in did {
+                self.tell(&format!("{id}: {text}"));
+            }
+            if standing == Standing::Ready && self.reports.get(&id) != Some(&report) {
+                self.reports.insert(id, report);
+                news = true;
+            }
+        }
+        news
+    }
+
+    /// What the controller tells a node.
+    fn wanted(&self, id: &NodeId) -> Wanted {
+        let mut wanted = Wanted::new();
+        for share in self.planner.share(id) {
+            let key = ServiceKey { application: share.application, service: share.service };
+            for slot in share.slots {
+                let Some((hash, order)) = self.rollouts.spec_of(&key, id, slot) else { continue };
+                let spec = |hash: SpecHash| Some((hash, self.specs.get(&hash)?.clone()));
+                let Some((hash, body)) = spec(hash) else { continue };
+                let next = self.rollouts.next_of(&key, id, slot).and_then(spec);
+                let want = WantedInstance { order, next, ..WantedInstance::new(hash, body) };
+                wanted.insert(instance(&key, slot), want);
+            }
+        }
+        wanted
+    }
+
+    pub(crate) fn show(&mut self) {
+        for (id, node) in &self.nodes {
+            let runs = node.runs().join(" ");
+            let runs = if runs.is_empty() { "nothing" } else { &runs };
+            self.told.push(format!("  {id} runs {runs}"));
+        }
+    }
+}
+
+fn instance(key: &ServiceKey, slot: Slot) -> InstanceId {
+    InstanceId { application: key.application.clone(), service: key.service.clone(), slot }
+}

@@ -1,0 +1,181 @@
+//! A node's half of a story: reconcile, and a runtime in which everything takes a fixed time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use limpet_agent::reconcile::{Action, Decision, Observed, Status, Wanted, reconcile};
+use limpet_agent::runtime::ContainerId;
+use limpet_protocol::id::{InstanceId, SpecHash};
+use limpet_protocol::report::{Exit, InstanceStatus};
+use limpet_protocol::spec::ImageSource;
+
+/// How long things take.
+const IMAGE_MS: u64 = 200;
+const SLOW_IMAGE_MS: u64 = 60_000;
+const START_MS: u64 = 50;
+const STOP_MS: u64 = 30;
+const CRASH_MS: u64 = 300;
+
+/// What comes of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Good,
+    Missing,
+    Crashes,
+    Slow,
+}
+
+impl Fate {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "good" => Self::Good,
+            "missing" => Self::Missing,
+            "crashes" => Self::Crashes,
+            "slow" => Self::Slow,
+            _ => return Err(format!("{text:?} is no fate of an image")),
+        })
+    }
+}
+
+/// Something that will have happened.
+#[derive(Debug, Clone)]
+enum Event {
+    Image(ImageSource, bool),
+    Started(ContainerId, bool),
+    Ended(ContainerId, i32),
+}
+
+/// See the module.
+#[derive(Default)]
+pub(crate) struct Node {
+    wanted: Wanted,
+    observed: Observed,
+    coming: BTreeMap<(u64, u64), Event>,
+    count: u64,
+    decision: Decision,
+}
+
+impl Node {
+    /// What the controller says.
+    pub(crate) fn hear(&mut self, wanted: Wanted) {
+        self.wanted = wanted;
+    }
+
+    /// When something happens next.
+    pub(crate) fn next_ms(&self) -> Option<u64> {
+        let coming = self.coming.keys().next().map(|(at, _)| *at);
+        coming.into_iter().chain(self.decision.wake_at_ms).min()
+    }
+
+    fn later(&mut self, at_ms: u64, event: Event) {
+        self.count += 1;
+        self.coming.insert((at_ms, self.count), event);
+    }
+
+    /// Takes in what happened by now, decides, and does it; what it did, in words.
+    pub(crate) fn turn(&mut self, now_ms: u64, fates: &BTreeMap<String, Fate>) -> Vec<String> {
+        let mut did = vec![];
+        while let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= now_ms) {
+            let event = entry.remove();
+            did.extend(self.happens(event, now_ms));
+        }
+        self.decision = reconcile(&self.wanted, &self.observed, now_ms);
+        for action in std::mem::take(&mut self.decision.actions) {
+            self.observed.apply(&action, now_ms);
+            did.extend(self.act(&action, now_ms, fates));
+        }
+        did
+    }
+
+    fn happens(&mut self, event: Event, now_ms: u64) -> Option<String> {
+        match event {
+            Event::Image(image, true) => {
+                self.observed.image_ready(&image, None);
+                Some(format!("has {}", image.reference))
+            }
+            Event::Image(image, false) => {
+                self.observed.image_failed(&image, "no such image", now_ms);
+                Some(format!("cannot have {}", image.reference))
+            }
+            Event::Started(id, crashes) => {
+                self.observed.started(&id, 1, now_ms);
+                if crashes {
+                    self.later(now_ms + CRASH_MS, Event::Ended(id.clone(), 1));
+                }
+                Some(format!("{id} runs"))
+            }
+            Event::Ended(id, code) => {
+                self.observed.exited(&id, Exit { code: Some(code), out_of_memory: false }, now_ms);
+                Some(format!("{id} ended with {code}"))
+            }
+        }
+    }
+
+    fn act(
+        &mut self,
+        action: &Action,
+        now_ms: u64,
+        fates: &BTreeMap<String, Fate>,
+    ) -> Option<String> {
+        let fate = |image: &ImageSource| fates.get(&image.reference).copied().unwrap_or(Fate::Good);
+        match action {
+            Action::PrepareImage(image) => {
+                let takes = if fate(image) == Fate::Slow { SLOW_IMAGE_MS } else { IMAGE_MS };
+                let event = Event::Image(image.clone(), fate(image) != Fate::Missing);
+                self.later(now_ms + takes, event);
+                Some(format!("fetches {}", image.reference))
+            }
+            Action::Start { id, spec, .. } => {
+                let crashes = fate(&spec.image) == Fate::Crashes;
+                self.later(now_ms + START_MS, Event::Started(id.clone(), crashes));
+                Some(format!("starts {id} of {}", spec.image.reference))
+            }
+            Action::Stop { id, .. } => {
+                // What was to come of it does not come any more.
+                self.coming.retain(|_, event| match event {
+                    Event::Started(other, _) | Event::Ended(other, _) => other != id,
+                    Event::Image(..) => true,
+                });
+                self.later(now_ms + STOP_MS, Event::Ended(id.clone(), 0));
+                Some(format!("stops {id}"))
+            }
+            Action::Remove { id } => {
+                self.observed.removed(id);
+                None
+            }
+            Action::Check { .. } => None,
+        }
+    }
+
+    /// What it says of everything, and which images of what comes next it has.
+    pub(crate) fn report(&self) -> (BTreeMap<InstanceId, InstanceStatus>, BTreeSet<SpecHash>) {
+        let told = |status: &Status| {
+            let status = status.clone();
+            let told = InstanceStatus {
+                instance: status.instance.clone(),
+                attempt: status.attempt,
+                spec: status.spec,
+                phase: status.phase,
+                reason: status.reason,
+                last_exit: status.last_exit,
+                since_ms: 0,
+                health: status.health,
+                ready: status.ready,
+                failures: status.failures,
+            };
+            (status.instance, told)
+        };
+        let statuses = self.decision.statuses.iter().map(told).collect();
+        (statuses, self.decision.staged.iter().copied().collect())
+    }
+
+    /// What runs, with its image.
+    pub(crate) fn runs(&self) -> Vec<String> {
+        let live = self.wanted.keys().filter_map(|instance| {
+            let id = self.observed.newest(instance)?;
+            let container = self.observed.container(&id)?;
+            let image = container.spec.as_ref().map(|spec| spec.image.reference.clone())?;
+            container.is_live().then(|| format!("{id}={image}"))
+        });
+        live.collect()
+    }
+}
