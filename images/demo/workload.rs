@@ -3,14 +3,23 @@
 //! In: a subcommand. Out: what it says on the tin. The standard library only: it is compiled by a
 //! bare `rustc` call of the build script. As the first process of a container it gets no default
 //! action for signals, so it sets its own for SIGTERM and SIGINT.
+//!
+//! The web server can be updated without a failed request: several share one address
+//! (SO_REUSEPORT), and one that is told to end takes no more connections, answers those that it has
+//! and ends with 0. What waits in its queue at that moment goes to another only where the kernel is
+//! told so (`net.ipv4.tcp_migrate_req=1`).
 #![allow(unsafe_code, reason = "signal handlers and clock_gettime need the C library")]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd as _, FromRawFd as _};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 const HELP: &str = "usage: workload COMMAND
-  web ADDR      answer HTTP: / says hello, /healthz says ok, /slow takes two seconds
+  web ADDR [FILE]
+                answer HTTP: / says hello, /healthz says ok, /slow takes two seconds; write FILE
+                when it listens
   clock         print a line a second
   once CODE     print a line, end with this code
   sleep N       end with 0 after N seconds
@@ -45,6 +54,33 @@ unsafe extern "C" {
     fn getpid() -> i32;
     fn fork() -> i32;
     fn pause() -> i32;
+    fn socket(domain: i32, kind: i32, protocol: i32) -> i32;
+    fn setsockopt(socket: i32, level: i32, name: i32, value: *const i32, length: u32) -> i32;
+    fn bind(socket: i32, address: *const Ipv4Address, length: u32) -> i32;
+    fn listen(socket: i32, backlog: i32) -> i32;
+    fn shutdown(socket: i32, how: i32) -> i32;
+}
+
+/// `sockaddr_in` of ip(7), port and address in network byte order.
+#[repr(C)]
+struct Ipv4Address {
+    family: u16,
+    port: [u8; 2],
+    address: [u8; 4],
+    zero: [u8; 8],
+}
+
+/// Whether the web server was told to end, and the socket on which it listens.
+static ENDING: AtomicBool = AtomicBool::new(false);
+static LISTENER: AtomicI32 = AtomicI32::new(-1);
+/// Connections that are being answered.
+static ANSWERING: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn on_signal_to_web(_: i32) {
+    const SHUT_RD: i32 = 0;
+    ENDING.store(true, Ordering::SeqCst);
+    // SAFETY: shutdown is safe to call in a signal handler (signal-safety(7)); it ends the accept.
+    unsafe { shutdown(LISTENER.load(Ordering::SeqCst), SHUT_RD) };
 }
 
 extern "C" fn on_signal(_: i32) {
@@ -56,6 +92,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1);
     let command = arguments.next().unwrap_or_default();
     let operand = arguments.next();
+    let file = arguments.next();
     if command == "stamp" {
         println!("{}", monotonic_ns());
     }
@@ -65,7 +102,10 @@ fn main() {
         signal(SIGTERM, handler);
         signal(SIGINT, on_signal as *const () as usize);
     }
-    let result = run(&command, operand.as_deref());
+    let result = match command.as_str() {
+        "web" => web(operand.as_deref().unwrap_or("0.0.0.0:8080"), file.as_deref()),
+        _ => run(&command, operand.as_deref()),
+    };
     if let Err(error) = result {
         eprintln!("{command}: {error}");
         std::process::exit(1);
@@ -76,7 +116,6 @@ fn run(command: &str, operand: Option<&str>) -> std::io::Result<()> {
     let number = || operand.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     let path = || operand.unwrap_or("/");
     match command {
-        "web" => web(operand.unwrap_or("0.0.0.0:8080")),
         "clock" => clock(),
         "once" => {
             println!("once: done");
@@ -142,18 +181,71 @@ fn clock() -> std::io::Result<()> {
     Ok(())
 }
 
-fn web(address: &str) -> std::io::Result<()> {
-    let listener = TcpListener::bind(address)?;
+fn web(address: &str, file: Option<&str>) -> std::io::Result<()> {
+    const LONGEST_END: Duration = Duration::from_secs(5);
+    const LOOK_EVERY: Duration = Duration::from_millis(5);
+    let listener = listener(address)?;
+    LISTENER.store(listener.as_raw_fd(), Ordering::SeqCst);
+    // SAFETY: the handler is a function that only does what signal-safety(7) allows.
+    unsafe { signal(SIGTERM, on_signal_to_web as *const () as usize) };
     println!("listening on {}", listener.local_addr()?);
-    for connection in listener.incoming().flatten() {
+    if let Some(file) = file {
+        std::fs::write(file, "listening\n")?;
+    }
+    while !ENDING.load(Ordering::SeqCst) {
+        let Ok((connection, _)) = listener.accept() else { continue };
+        ANSWERING.fetch_add(1, Ordering::SeqCst);
         // One that cannot be served is closed; the others go on.
-        let served = std::thread::Builder::new()
-            .stack_size(64 * 1024)
-            .spawn(move || serve(connection).unwrap_or_default());
-        drop(served);
+        let served = std::thread::Builder::new().stack_size(64 * 1024).spawn(move || {
+            serve(connection).unwrap_or_default();
+            ANSWERING.fetch_sub(1, Ordering::SeqCst);
+        });
+        if served.is_err() {
+            ANSWERING.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let latest = std::time::Instant::now() + LONGEST_END;
+    while ANSWERING.load(Ordering::SeqCst) > 0 && std::time::Instant::now() < latest {
+        std::thread::sleep(LOOK_EVERY);
     }
     Ok(())
 }
+
+/// A listener that shares its address with others of the same user.
+fn listener(address: &str) -> std::io::Result<TcpListener> {
+    const AF_INET: u16 = 2;
+    const SOCK_STREAM_CLOEXEC: i32 = 1 | 0o2_000_000;
+    const SOL_SOCKET: i32 = 1;
+    const SO_REUSEADDR: i32 = 2;
+    const SO_REUSEPORT: i32 = 15;
+    const BACKLOG: i32 = 1024;
+    let Ok(SocketAddr::V4(v4)) = address.parse::<SocketAddr>() else {
+        return TcpListener::bind(address);
+    };
+    let known = Ipv4Address {
+        family: AF_INET,
+        port: v4.port().to_be_bytes(),
+        address: v4.ip().octets(),
+        zero: [0; 8],
+    };
+    let checked = |result: i32| match result {
+        -1 => Err(std::io::Error::last_os_error()),
+        number => Ok(number),
+    };
+    // SAFETY: the calls get a socket of this function, and pointers to values of it with their sizes.
+    unsafe {
+        let number = checked(socket(i32::from(AF_INET), SOCK_STREAM_CLOEXEC, 0))?;
+        let listener = TcpListener::from_raw_fd(number);
+        for option in [SO_REUSEADDR, SO_REUSEPORT] {
+            checked(setsockopt(number, SOL_SOCKET, option, &raw const ON, 4))?;
+        }
+        checked(bind(number, &raw const known, 16))?;
+        checked(listen(number, BACKLOG))?;
+        Ok(listener)
+    }
+}
+
+static ON: i32 = 1;
 
 fn serve(connection: TcpStream) -> std::io::Result<()> {
     const LONGEST_REQUEST: u64 = 16 * 1024;

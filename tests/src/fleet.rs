@@ -84,13 +84,13 @@ impl Fleet {
         fleet
     }
 
-    /// Bytes over the wire so far.
+    /// The wire behind which the nodes are.
     ///
     /// # Panics
     /// When the fleet has none.
     #[must_use]
-    pub fn wire_bytes(&self) -> u64 {
-        self.wire.as_ref().expect("a fleet on a wire").bytes()
+    pub fn wire(&self) -> &Wire {
+        self.wire.as_ref().expect("a fleet on a wire")
     }
 
     fn prepare(kind: Broker) -> Self {

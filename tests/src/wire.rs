@@ -53,6 +53,24 @@ impl Wire {
         &self.host
     }
 
+    /// The node's address on the wire.
+    #[must_use]
+    pub fn node(&self) -> String {
+        format!("{}2", self.host.trim_end_matches('1'))
+    }
+
+    /// Sets a kernel parameter of the namespace.
+    ///
+    /// # Panics
+    /// When the kernel has none of that name or refuses the value.
+    pub fn set(&self, name: &str, value: &str) {
+        let mut command = self.command(std::path::Path::new("sysctl"));
+        let output = command.arg("-w").arg(format!("{name}={value}")).output();
+        let output = output.expect("nsenter and sysctl are installed");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "sysctl {name}={value}: {error}");
+    }
+
     /// A command that runs a program in the namespace. Only the network is another: `ip netns exec`
     /// would hide the cgroups behind a new `/sys`.
     #[must_use]

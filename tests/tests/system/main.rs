@@ -19,3 +19,4 @@ mod look_inside;
 mod nodes;
 mod registry;
 mod service;
+mod updates;

@@ -66,6 +66,22 @@ impl Rig {
         Self::start_in(dir, "127.0.0.1:0".parse().unwrap(), lost_after).await
     }
 
+    /// Waits for an event of a kind; how many there are then.
+    async fn wait_event(&self, kind: &str) -> usize {
+        let mut newest = self.store.subscribe_events();
+        let count = || {
+            let events = self.store.events(0, 100).unwrap();
+            events.iter().filter(|event| event.kind == kind).count()
+        };
+        let heard = async {
+            while count() == 0 {
+                newest.changed().await.unwrap();
+            }
+            count()
+        };
+        tokio::time::timeout(PATIENCE, heard).await.expect("the event")
+    }
+
     async fn start_in(dir: tempfile::TempDir, listen: SocketAddr, lost_after: Duration) -> Self {
         let store = Store::open(&dir.path().join("limpet.redb")).unwrap();
         let broker = broker::start(listen, store.clone()).await.unwrap();
@@ -671,18 +687,7 @@ async fn a_secret_is_sealed_to_the_key_that_its_node_proves() {
     let sealed = pi.hear().await;
     assert_eq!(sealed.key, second.public());
     assert_eq!(second.open(&node, &id, &sealed.sealed).unwrap(), clear);
-    let mut newest = rig.store.subscribe_events();
-    let told = || {
-        let events = rig.store.events(0, 100).unwrap();
-        events.iter().filter(|event| event.kind == "node_key_changed").count()
-    };
-    let heard = async {
-        while told() == 0 {
-            newest.changed().await.unwrap();
-        }
-    };
-    tokio::time::timeout(PATIENCE, heard).await.expect("an event of the other key");
-    assert_eq!(told(), 1);
+    assert_eq!(rig.wait_event("node_key_changed").await, 1);
 
     // A controller that starts again knows the key, and a node that asks gets it again.
     rig = rig.restart(NEVER).await;

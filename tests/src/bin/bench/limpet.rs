@@ -108,10 +108,10 @@ impl Limpet {
         let pids = self.node_pids();
         let controller = self.fleet.controller().pid();
         let (before, before_controller) = (usage(&pids), usage(&[controller]));
-        let wire = self.fleet.wire_bytes();
+        let wire = self.fleet.wire().bytes();
         std::thread::sleep(Duration::from_secs(seconds));
         let (after, after_controller) = (usage(&pids), usage(&[controller]));
-        let wire = self.fleet.wire_bytes() - wire;
+        let wire = self.fleet.wire().bytes() - wire;
         let hours = seconds as f64 / 3600.0;
         let row = |what: &str, ours: String, goal| Row {
             what: what.into(),
