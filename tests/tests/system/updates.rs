@@ -12,7 +12,8 @@ const USERS: u32 = 4;
 const BETWEEN_REQUESTS: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Two instances share a port of their node. The new one is ready when it listens, and says so by a
+/// One instance, so that there is always one only because the new one comes before the old one
+/// goes; for that time they share a port of their node. The new one is ready when it listens, and says so by a
 /// file: a probe over the network could be answered by the other.
 fn web(version: u32) -> String {
     format!(
@@ -24,7 +25,7 @@ services:
     network_mode: host
     environment: {{VERSION: '{version}'}}
     x-probe: {{ready: {{command: [/bin/workload, cat, /tmp/listening], interval: 100ms}}}}
-    deploy: {{replicas: 2, update_config: {{order: start-first, monitor: 500ms}}}}
+    deploy: {{update_config: {{order: start-first, monitor: 500ms}}}}
 "
     )
 }
@@ -75,9 +76,8 @@ fn not_one_request_of_two_hundred_a_second_fails() {
             (asked + more, failures)
         })
     });
-    let attempts: Vec<u64> =
-        fleet.wait_running("web", 2).iter().map(|i| i["attempt"].as_u64().unwrap()).collect();
-    assert_eq!(attempts, [4, 4], "each instance was replaced three times, and none was restarted");
+    let attempt = fleet.wait_running("web", 1)[0]["attempt"].clone();
+    assert_eq!(attempt, 4, "it was replaced three times, and never restarted");
     assert!(asked > 200, "{asked} requests are too few to say anything");
     assert_eq!(failures, Vec::<String>::new(), "of {asked} requests");
 }
