@@ -10,22 +10,18 @@ use limpet_protocol::assignment::Generation;
 use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
-use limpet_protocol::id::{ContentId, Slot};
-use limpet_protocol::message::{Ask, JoinReply, NodePresence, SealKey, SealedSecret, Signed};
+use limpet_protocol::id::Slot;
+use limpet_protocol::message::{Ask, JoinReply, NodePresence};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::Report;
-use limpet_protocol::spec::ContentMount;
 use limpet_protocol::topic::Topic;
-use limpet_seal::{NodeKey, Secret};
-use sha2::Digest as _;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::fake_agent::{FakeAgent, PATIENCE, join, joined};
+use super::fake_agent::{Badge, FakeAgent, PATIENCE, join, joined};
 use crate::auth;
 use crate::broker::{self, Login, RunningBroker};
-use crate::contents::{self, ContentKind};
 use crate::control_loop::{self, Handle, LoopError, Request, Settings, View};
 use crate::store::records::{ApplicationRecord, TokenPurpose, TokenRecord};
 use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
@@ -33,6 +29,7 @@ use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 mod drain;
 mod progress;
 mod rollouts;
+mod sealing;
 
 /// Longer than any test: nobody is given up by accident.
 const NEVER: Duration = Duration::from_secs(3600);
@@ -80,6 +77,22 @@ impl Rig {
             count()
         };
         tokio::time::timeout(PATIENCE, heard).await.expect("the event")
+    }
+
+    /// Node `a` runs all of the shop and is cut off, node `b` is there and has nothing.
+    async fn cut_off_beside_an_idle_one(&mut self) -> (Badge, FakeAgent) {
+        let token = self.token().await;
+        let first = self.agent(&token, "a").await;
+        self.sees("a", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
+        let revision = self.apply(shop(2)).await;
+        self.settled(revision).await;
+        let mut second = self.agent(&token, "b").await;
+        self.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
+        second.holds(|a| a.services.is_empty()).await;
+        let badge = first.badge.clone();
+        drop(first);
+        self.sees("unreachable", |v| v.nodes[0].status == "unreachable").await;
+        (badge, second)
     }
 
     async fn start_in(dir: tempfile::TempDir, listen: SocketAddr, lost_after: Duration) -> Self {
@@ -287,17 +300,7 @@ async fn the_same_story_with_mosquitto() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_nodes_work_is_placed_elsewhere() {
     let mut rig = Rig::start(Duration::from_millis(300)).await;
-    let token = rig.token().await;
-    let first = rig.agent(&token, "a").await;
-    rig.sees("a", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
-    let revision = rig.apply(shop(2)).await;
-    rig.settled(revision).await;
-    let mut second = rig.agent(&token, "b").await;
-    rig.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
-    second.holds(|a| a.services.is_empty()).await;
-    let badge = first.badge.clone();
-    drop(first);
-    rig.sees("unreachable", |v| v.nodes[0].status == "unreachable").await;
+    let (badge, mut second) = rig.cut_off_beside_an_idle_one().await;
     let taken = second.holds(|a| !a.services.is_empty()).await;
     assert_eq!(taken.services[0].slots, [Slot(1), Slot(2)]);
     rig.sees("b runs it", |v| v.services[0].1.settled && v.nodes[0].status == "lost").await;
@@ -311,17 +314,7 @@ async fn a_lost_nodes_work_is_placed_elsewhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_removed_nodes_work_is_placed_elsewhere() {
     let mut rig = Rig::start(NEVER).await;
-    let token = rig.token().await;
-    let first = rig.agent(&token, "a").await;
-    rig.sees("a", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
-    let revision = rig.apply(shop(2)).await;
-    rig.settled(revision).await;
-    let mut second = rig.agent(&token, "b").await;
-    rig.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
-    second.holds(|a| a.services.is_empty()).await;
-    let badge = first.badge.clone();
-    drop(first);
-    rig.sees("unreachable", |v| v.nodes[0].status == "unreachable").await;
+    let (badge, mut second) = rig.cut_off_beside_an_idle_one().await;
     let revision = rig.commit(Op::Delete(Key::Node("a".parse().unwrap()))).await;
     let taken = second.holds(|a| !a.services.is_empty()).await;
     assert_eq!(taken.services[0].slots, [Slot(1), Slot(2)]);
@@ -596,132 +589,5 @@ async fn an_apply_reaches_the_node_in_milliseconds() {
         times[10], times[19]
     );
     assert!(times[10] < Duration::from_millis(100), "{times:?}");
-    rig.stop().await;
-}
-
-/// A node of a few lines that tells a key and hears what is sealed to it.
-struct KeyHolder {
-    badge: super::fake_agent::Badge,
-    client: rumqttc::v5::AsyncClient,
-    eventloop: rumqttc::v5::EventLoop,
-}
-
-impl KeyHolder {
-    async fn start(rig: &Rig, content: ContentId) -> Self {
-        let badge = joined(rig.address, &rig.token().await, "pi").await;
-        let node = badge.node.as_str();
-        let options = super::fake_agent::options(rig.address, node, node, &badge.secret);
-        let (client, eventloop) = rumqttc::v5::AsyncClient::new(options, 16);
-        let topic = Topic::Secret(badge.node.clone(), content).to_string();
-        let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
-        client.subscribe(topic, qos).await.unwrap();
-        Self { badge, client, eventloop }
-    }
-
-    async fn tell(&self, session: u64, key: SealKey) {
-        let facts = Some(super::fake_agent::facts("pi"));
-        let presence = NodePresence { online: true, boot: 1, session, facts, key: Some(key) };
-        let topic = Topic::Up(self.badge.node.clone()).to_string();
-        let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
-        self.client.publish(topic, qos, true, codec::encode(&presence).unwrap()).await.unwrap();
-    }
-
-    fn proven(&self, key: &NodeKey) -> SealKey {
-        let digest = sha2::Sha256::digest(self.badge.secret.as_bytes()).into();
-        limpet_seal::prove(&digest, &self.badge.node, key.public())
-    }
-
-    /// The next sealed secret, if its signature is the controller's.
-    async fn hear(&mut self) -> SealedSecret {
-        use rumqttc::v5::Event;
-        use rumqttc::v5::mqttbytes::v5::Packet;
-        let heard = async {
-            loop {
-                if let Event::Incoming(Packet::Publish(publish)) =
-                    self.eventloop.poll().await.unwrap()
-                {
-                    return publish.payload;
-                }
-            }
-        };
-        let bytes = tokio::time::timeout(PATIENCE, heard).await.expect("a secret in time");
-        let signed: Signed = codec::decode(&bytes).unwrap();
-        let key = ring::signature::UnparsedPublicKey::new(
-            &ring::signature::ED25519,
-            &self.badge.controller_key,
-        );
-        key.verify(&Signed::secret_text(&signed.payload), &signed.signature).unwrap();
-        codec::decode(&signed.payload).unwrap()
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_secret_is_sealed_to_the_key_that_its_node_proves() {
-    let mut rig = Rig::start(NEVER).await;
-    let clear = Secret::new(b"correct horse battery staple".to_vec());
-    let id = contents::put(&rig.store, ContentKind::Secret, &clear, None, 1).await.unwrap();
-    let mut pi = KeyHolder::start(&rig, id).await;
-    let node = pi.badge.node.clone();
-    let (first, second, forged) =
-        (NodeKey::make().unwrap(), NodeKey::make().unwrap(), NodeKey::make().unwrap());
-    pi.tell(1, pi.proven(&first)).await;
-    let mut shop = shop(1);
-    let web = shop.services.values_mut().next().unwrap();
-    web.spec.secrets = vec![ContentMount {
-        name: "token".to_owned(),
-        content: id,
-        target: "/run/secrets/token".to_owned(),
-        uid: 0,
-        gid: 0,
-        mode: 0o444,
-    }];
-    rig.apply(shop).await;
-    let sealed = pi.hear().await;
-    assert_eq!((&sealed.node, sealed.content), (&node, id));
-    assert_eq!(first.open(&node, &id, &sealed.sealed).unwrap(), clear);
-
-    // Somebody else's word for a key changes nothing; the node's own does.
-    let lie = SealKey { public: forged.public().to_vec(), ..pi.proven(&first) };
-    pi.tell(2, lie).await;
-    pi.tell(3, pi.proven(&second)).await;
-    let sealed = pi.hear().await;
-    assert_eq!(sealed.key, second.public());
-    assert_eq!(second.open(&node, &id, &sealed.sealed).unwrap(), clear);
-    assert_eq!(rig.wait_event("node_key_changed").await, 1);
-
-    // A controller that starts again knows the key, and a node that asks gets it again.
-    rig = rig.restart(NEVER).await;
-    let topic = Topic::Ask(node.clone()).to_string();
-    let ask = Ask { want: false, specs: vec![], configs: vec![], secrets: vec![id] };
-    pi.client
-        .publish(
-            topic,
-            rumqttc::v5::mqttbytes::QoS::AtLeastOnce,
-            false,
-            codec::encode(&ask).unwrap(),
-        )
-        .await
-        .unwrap();
-    let hear = async {
-        loop {
-            match tokio::time::timeout(PATIENCE, pi.eventloop.poll()).await.unwrap() {
-                Ok(rumqttc::v5::Event::Incoming(rumqttc::v5::mqttbytes::v5::Packet::ConnAck(
-                    _,
-                ))) => {
-                    let topic = Topic::Secret(node.clone(), id).to_string();
-                    let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
-                    pi.client.try_subscribe(topic, qos).unwrap();
-                }
-                Ok(rumqttc::v5::Event::Incoming(rumqttc::v5::mqttbytes::v5::Packet::Publish(
-                    publish,
-                ))) => return publish.payload,
-                _ => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-        }
-    };
-    let bytes = hear.await;
-    let signed: Signed = codec::decode(&bytes).unwrap();
-    let sealed: SealedSecret = codec::decode(&signed.payload).unwrap();
-    assert_eq!(second.open(&node, &id, &sealed.sealed).unwrap(), clear);
     rig.stop().await;
 }
