@@ -236,6 +236,8 @@ impl Course {
         let status = seen.status.as_ref().filter(|status| status.spec == spec);
         let failure = status.and_then(|status| status.failed.clone());
         member.see(seen);
+        // It was told another spec and has not begun with it: it goes down in a moment.
+        member.up &= status.is_some() || self.order() == UpdateOrder::StartFirst;
         member.shifting &= !member.up && failure.is_none();
         member.open |= self.is_open(seen.waves);
         member.staged |= self.back.is_some() || self.place.has_no_patience(now_ms);
