@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
+use crate::network::NodeNetwork;
 
 /// Where an assignment stands in the order of all assignments of its node.
 ///
@@ -32,6 +33,9 @@ pub struct Assignment {
     /// The services with instances on this node.
     #[serde(rename = "s")]
     pub services: Vec<AssignedService>,
+    /// How they find and reach others; none if none of them has a network.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NodeNetwork>,
 }
 
 /// A service's share of one node.

@@ -203,6 +203,7 @@ mod tests {
                 SpecHash([9; 32]),
                 vec![Slot(1), Slot(2)],
             )],
+            network: None,
         }
     }
 

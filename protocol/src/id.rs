@@ -152,6 +152,11 @@ name!(
     ContentName, 64, "use letters, digits, '-', '_' and '.', beginning with a letter or digit", service_name
 );
 name!(
+    /// The name of a network of containers, the same on all nodes: `PROJECT_NETWORK`, or what the Compose
+    /// file says with `name`.
+    NetworkName, 127, "use letters, digits, '-', '_' and '.', beginning with a letter or digit", service_name
+);
+name!(
     /// The identity of one call, one join or one session: random lower-case letters and digits.
     SessionId, 32, "use lower-case letters and digits", token_character
 );

@@ -23,6 +23,7 @@ pub mod id;
 pub mod label;
 pub mod limits;
 pub mod message;
+pub mod network;
 pub mod phase;
 pub mod report;
 pub mod spec;

@@ -3,6 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -121,6 +122,32 @@ pub struct NodePresence {
     /// Where its secrets are sealed to; left out of the will.
     #[serde(rename = "k", default, skip_serializing_if = "Option::is_none")]
     pub key: Option<SealKey>,
+    /// How other nodes reach it; left out of the will.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<Mesh>,
+}
+
+/// How a node is reached by other nodes (in its presence).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mesh {
+    /// Its public key (X25519, RFC 7748; WireGuard), 32 bytes.
+    #[serde(rename = "k", with = "byte_string")]
+    pub key: Vec<u8>,
+    /// Proof that the node itself says so, made as that of [`SealKey`], of
+    /// [`Mesh::proof_text`].
+    #[serde(rename = "p", with = "byte_string")]
+    pub proof: Vec<u8>,
+    /// Where it listens, the likeliest address first.
+    #[serde(rename = "e")]
+    pub endpoints: Vec<SocketAddr>,
+}
+
+impl Mesh {
+    /// What the proof is over.
+    #[must_use]
+    pub fn proof_text(node: &NodeId, key: &[u8]) -> Vec<u8> {
+        [b"limpet/v1/mesh-key\0", node.as_str().as_bytes(), b"\0", key].concat()
+    }
 }
 
 /// What a node is.

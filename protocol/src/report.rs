@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::Generation;
 use crate::id::{InstanceId, SpecHash};
+use crate::network::NetworkReport;
 use crate::phase::Phase;
 
 /// The whole of what a node runs, published on change only.
@@ -27,6 +28,9 @@ pub struct Report {
     /// Specs that come next ([`crate::assignment::AssignedService::next`]) and whose images are here.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<SpecHash>,
+    /// How its network fares; none before it has one.
+    #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkReport>,
 }
 
 /// How one instance fares.

@@ -71,6 +71,7 @@ fn wanted(number: u64, configs: &[ContentRef], secrets: &[ContentRef]) -> (Vec<u
         node: "n1".parse().unwrap(),
         generation: Generation { epoch: 1, number },
         services: vec![share],
+        network: None,
     };
     (sign(Signed::signed_text, codec::encode(&assignment).unwrap()), spec)
 }

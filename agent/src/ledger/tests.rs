@@ -43,6 +43,7 @@ fn accepted(number: u64) -> Accepted {
         node: "n1".parse().unwrap(),
         generation: Generation { epoch: 1, number },
         services: services.collect(),
+        network: None,
     };
     let signed = sign(&assignment);
     let specs = specs.into_iter().map(|kept| (spec_hash(&kept.bytes), kept)).collect();

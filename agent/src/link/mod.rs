@@ -266,6 +266,7 @@ impl Connection {
             session: self.session,
             facts: None,
             key: None,
+            mesh: None,
         };
         match codec::encode(&presence) {
             Ok(payload) => {

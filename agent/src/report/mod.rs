@@ -86,6 +86,7 @@ impl Reporter {
             observed: self.observed,
             instances: self.instances.values().cloned().collect(),
             staged: self.staged.clone(),
+            network: None,
         }
     }
 

@@ -36,7 +36,7 @@ fn keep(node: &Node, config: &str) {
         (ContentRef::Secret(SECRET), secret.into()),
     ]);
     let generation = Generation { epoch: 1, number: 1 };
-    let assignment = Assignment { node: name, generation, services: vec![] };
+    let assignment = Assignment { node: name, generation, services: vec![], network: None };
     let specs = BTreeMap::new();
     ledger.store(&Accepted { signed: vec![], assignment, specs, contents }).unwrap();
 }

@@ -127,6 +127,7 @@ impl Life {
             node: "n1".parse().unwrap(),
             generation: Generation { epoch: 1, number: self.generation },
             services: specs.iter().map(share).collect(),
+            network: None,
         };
         let payload = codec::encode(&assignment).unwrap();
         let signature = key().sign(&Signed::signed_text(&payload)).as_ref().to_vec();

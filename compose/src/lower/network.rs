@@ -15,6 +15,7 @@ pub(super) fn network(reader: &mut Reader) -> Network {
         dns: name_servers(reader),
         dns_search: reader.texts("dns_search"),
         dns_opt: resolver_options(reader),
+        ..Network::default()
     }
 }
 

@@ -156,6 +156,7 @@ impl FakeAgent {
             session,
             facts: online.then(|| facts(badge.node.as_str())),
             key: None,
+            mesh: None,
         };
         let up = Topic::Up(badge.node.clone()).to_string();
         let will = codec::encode(&presence(false)).unwrap();
@@ -293,6 +294,7 @@ impl Mind {
             observed: Some(assignment.generation),
             instances,
             staged: vec![],
+            network: None,
         };
         let topic = Topic::Have(self.badge.node.clone()).to_string();
         let bytes = codec::encode(&report).unwrap();

@@ -173,7 +173,12 @@ impl Dispatch {
         }
         let last = last.map_or(0, |last| last.generation.number);
         let number = ahead.map_or(last, |seen| seen.number.max(last)).saturating_add(1);
-        Some(Assignment { node: node.clone(), generation: Generation { epoch, number }, services })
+        Some(Assignment {
+            node: node.clone(),
+            generation: Generation { epoch, number },
+            services,
+            network: None,
+        })
     }
 
     /// An assignment is in the store: publish it and what it names.

@@ -22,7 +22,7 @@ use crate::id::{ApplicationName, ServiceName, SpecHash};
 
 pub use health::{HealthCheck, HealthTest, Probe, ProbeAction, Probes};
 pub use mounts::{ContentMount, Device, Mount, MountSource};
-pub use network::{Network, NetworkMode, PublishedPort};
+pub use network::{Attachment, Bandwidth, EndpointMode, Network, NetworkMode, PublishedPort};
 pub use schedule::{MissedRuns, Overlap, Schedule};
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -3,10 +3,12 @@
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
 use super::is_default;
+use crate::id::{NetworkName, ServiceName};
 
 /// The network of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +17,22 @@ pub struct Network {
     /// Which network namespace.
     #[serde(skip_serializing_if = "is_default")]
     pub mode: NetworkMode,
+    /// The service whose network namespace it shares, in the same slot on the same node
+    /// (`network_mode: service:NAME`); `mode` then says nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub joins: Option<ServiceName>,
+    /// The networks that it takes part in; with none it has its loopback device only.
+    #[serde(skip_serializing_if = "is_default")]
+    pub networks: BTreeMap<NetworkName, Attachment>,
+    /// What the service's name stands for (`deploy.endpoint_mode`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub endpoint_mode: EndpointMode,
+    /// How much may come in and go out (`x-bandwidth`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub bandwidth: Bandwidth,
+    /// Whether it may reach the node's own addresses and the broker (`x-node-access`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub node_access: bool,
     /// Lines for `/etc/hosts`, name → address (`extra_hosts`).
     #[serde(skip_serializing_if = "is_default")]
     pub extra_hosts: BTreeMap<String, String>,
@@ -33,11 +51,55 @@ pub struct Network {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
-    /// One of its own with a loopback device.
+    /// One of its own.
     #[default]
     Isolated,
     /// The node's.
     Host,
+}
+
+/// How a container takes part in a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// Further names of the service in this network (`aliases`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub aliases: Vec<String>,
+    /// The address that it has instead of one of the node's (`ipv4_address`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv4_address: Option<Ipv4Addr>,
+    /// The same for IPv6 (`ipv6_address`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// The network does not lead outside (`networks.*.internal`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub internal: bool,
+    /// The network has IPv6 too (`networks.*.enable_ipv6`).
+    #[serde(skip_serializing_if = "is_default")]
+    pub ipv6: bool,
+}
+
+/// What the name of a service stands for (`deploy.endpoint_mode`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndpointMode {
+    /// One virtual address, behind which connections are balanced.
+    #[default]
+    Vip,
+    /// The addresses of all instances that are ready, in turn.
+    Dnsrr,
+}
+
+/// Most bytes a second; none is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Bandwidth {
+    /// Into the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ingress: Option<u64>,
+    /// Out of the container.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub egress: Option<u64>,
 }
 
 /// A port that a service publishes (`ports`).

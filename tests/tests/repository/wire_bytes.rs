@@ -95,7 +95,12 @@ fn state(out: &mut String) {
     line(
         out,
         "assignment",
-        &Assignment { node: "n1".parse().unwrap(), generation, services: vec![service] },
+        &Assignment {
+            node: "n1".parse().unwrap(),
+            generation,
+            services: vec![service],
+            network: None,
+        },
     );
     line(out, "signed", &Signed { payload: vec![1, 2, 3], signature: vec![4; 64] });
     line(out, "spec", &spec());
@@ -108,6 +113,7 @@ fn state(out: &mut String) {
             observed: Some(generation),
             instances: vec![status()],
             staged: vec![],
+            network: None,
         },
     );
     let event = Event {
@@ -127,9 +133,17 @@ fn state(out: &mut String) {
     line(
         out,
         "node-presence",
-        &NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()), key: None },
+        &NodePresence {
+            online: true,
+            boot: 3,
+            session: 1,
+            facts: Some(facts()),
+            key: None,
+            mesh: None,
+        },
     );
-    let will = NodePresence { online: false, boot: 3, session: 1, facts: None, key: None };
+    let will =
+        NodePresence { online: false, boot: 3, session: 1, facts: None, key: None, mesh: None };
     line(out, "node-will", &will);
 }
 
@@ -248,7 +262,8 @@ fn contents(out: &mut String) {
     };
     line(out, "sealed-secret", &sealed);
     let key = Some(SealKey { public: vec![7; 32], proof: vec![5; 32] });
-    let presence = NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()), key };
+    let presence =
+        NodePresence { online: true, boot: 3, session: 1, facts: Some(facts()), key, mesh: None };
     line(out, "node-presence-with-key", &presence);
     let configs = vec![ContentId([8; 32])];
     let ask = Ask { want: false, specs: vec![], secrets: configs.clone(), configs };

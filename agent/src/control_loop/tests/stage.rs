@@ -307,7 +307,7 @@ pub(super) fn share((hash, bytes): &(SpecHash, Vec<u8>)) -> AssignedService {
 
 fn signed(key: &Ed25519KeyPair, number: u64, services: Vec<AssignedService>) -> Vec<u8> {
     let generation = Generation { epoch: 1, number };
-    let assignment = Assignment { node: node(), generation, services };
+    let assignment = Assignment { node: node(), generation, services, network: None };
     let payload = codec::encode(&assignment).unwrap();
     let signature = key.sign(&Signed::signed_text(&payload)).as_ref().to_vec();
     codec::encode(&Signed { payload, signature }).unwrap()

@@ -451,8 +451,14 @@ async fn a_node_that_is_ahead_of_a_restored_store_is_overtaken() {
     let mut agent = rig.agent(&token, "pi").await;
     let generation = agent.holds(|_| true).await.generation;
     let observed = Some(Generation { number: generation.number + 100, ..generation });
-    let report =
-        Report { boot: 1, sequence: u64::MAX, observed, instances: vec![], staged: vec![] };
+    let report = Report {
+        boot: 1,
+        sequence: u64::MAX,
+        observed,
+        instances: vec![],
+        staged: vec![],
+        network: None,
+    };
     let topic = Topic::Have(agent.badge.node.clone());
     agent.publish(topic, codec::encode(&report).unwrap()).await;
     agent.holds(|a| a.generation.number == generation.number + 101).await;

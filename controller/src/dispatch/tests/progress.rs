@@ -48,8 +48,14 @@ fn completed(generation: Generation, spec: SpecHash) -> Vec<u8> {
         failures: 0,
     };
     let observed = Some(generation);
-    let report =
-        Report { boot: 9, sequence: 1_000, observed, instances: vec![status], staged: vec![] };
+    let report = Report {
+        boot: 9,
+        sequence: 1_000,
+        observed,
+        instances: vec![status],
+        staged: vec![],
+        network: None,
+    };
     codec::encode(&report).unwrap()
 }
 

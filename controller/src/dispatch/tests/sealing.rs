@@ -31,7 +31,8 @@ impl KeyHolder {
 
     async fn tell(&self, session: u64, key: SealKey) {
         let facts = Some(fake_agent::facts("pi"));
-        let presence = NodePresence { online: true, boot: 1, session, facts, key: Some(key) };
+        let presence =
+            NodePresence { online: true, boot: 1, session, facts, key: Some(key), mesh: None };
         let topic = Topic::Up(self.badge.node.clone()).to_string();
         let qos = rumqttc::v5::mqttbytes::QoS::AtLeastOnce;
         self.client.publish(topic, qos, true, codec::encode(&presence).unwrap()).await.unwrap();

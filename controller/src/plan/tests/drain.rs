@@ -101,7 +101,12 @@ fn start_first_keeps_the_old_one_until_the_new_one_is_ready() {
     want(&mut second, &[("web", Wanted { drain, ..wanted(2) })]);
     for name in ["n1", "n2"] {
         let services = planner.share(&id(name));
-        second.restore(&Assignment { node: id(name), generation: Generation::default(), services });
+        second.restore(&Assignment {
+            node: id(name),
+            generation: Generation::default(),
+            services,
+            network: None,
+        });
     }
     second.plan();
     assert_eq!(moves(&second), moves(&planner));

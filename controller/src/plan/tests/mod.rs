@@ -374,6 +374,7 @@ fn a_restored_planner_plans_the_same() {
             node: id(name),
             generation: Generation::default(),
             services: first.share(&id(name)),
+            network: None,
         });
     }
     let changes = second.plan();

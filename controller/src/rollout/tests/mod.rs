@@ -621,7 +621,12 @@ fn restarted(fleet: Fleet, services: &[(&str, Want)], with_record: bool) -> Flee
             vec![slot],
         );
         let generation = limpet_protocol::assignment::Generation::default();
-        new.planner.restore(&Assignment { node: id.clone(), generation, services: vec![service] });
+        new.planner.restore(&Assignment {
+            node: id.clone(),
+            generation,
+            services: vec![service],
+            network: None,
+        });
         new.rollouts.restore_unit(&key, &id, slot, spec);
     }
     new.apply(services);
