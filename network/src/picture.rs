@@ -13,6 +13,9 @@ use limpet_protocol::spec::{EndpointMode, PublishedPort};
 /// A service of an application.
 pub type ServiceKey = (ApplicationName, ServiceName);
 
+/// One attempt of an instance: while a slot goes start-first to another spec, two of them run.
+pub type Attempt = (InstanceId, u32);
+
 /// An address of each family. The second is there only where a network asks for IPv6.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Addresses {
@@ -43,7 +46,7 @@ pub struct Picture {
     /// The services that this node knows the names of.
     pub services: BTreeMap<ServiceKey, Service>,
     /// Their instances, here and elsewhere, as far as known.
-    pub instances: BTreeMap<InstanceId, Instance>,
+    pub instances: BTreeMap<Attempt, Instance>,
     /// The other nodes that this one talks to.
     pub peers: BTreeMap<NodeId, Peer>,
     /// Where the broker and what else belongs to Limpet listens: containers do not get there unless
@@ -126,13 +129,13 @@ impl Place {
 
 impl Picture {
     /// The instances of a service that get new connections: of those that are ready the nearest.
-    pub fn endpoints<'a>(&'a self, key: &ServiceKey) -> Vec<(&'a InstanceId, &'a Instance)> {
+    pub fn endpoints<'a>(&'a self, key: &ServiceKey) -> Vec<(&'a Attempt, &'a Instance)> {
         let first =
             InstanceId { application: key.0.clone(), service: key.1.clone(), slot: Slot(0) };
         let ready = || {
-            let from_first = self.instances.range(&first..);
+            let from_first = self.instances.range((first.clone(), 0)..);
             from_first
-                .take_while(|(id, _)| id.application == key.0 && id.service == key.1)
+                .take_while(|((id, _), _)| id.application == key.0 && id.service == key.1)
                 .filter(|(_, instance)| instance.ready)
         };
         let nearest = ready().map(|(_, instance)| instance.place.distance()).min();

@@ -278,6 +278,9 @@ pub struct NeighbourInstance {
     /// Which.
     #[serde(rename = "i")]
     pub instance: InstanceId,
+    /// Which attempt of it: two run while one takes the place of the other.
+    #[serde(rename = "t")]
+    pub attempt: u32,
     /// Its addresses: IPv4, and IPv6 where a network asks for it.
     #[serde(rename = "a")]
     pub addresses: Vec<IpAddr>,
