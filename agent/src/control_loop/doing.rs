@@ -65,8 +65,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             self.observed.unapply(&Action::PrepareImage(spec.image.clone()));
             return true;
         };
-        let request =
-            ContainerRequest { id: id.clone(), spec: spec.clone(), spec_hash: hash, image };
+        let request = ContainerRequest {
+            id: id.clone(),
+            spec: spec.clone(),
+            spec_hash: hash,
+            image,
+            network: None,
+        };
         match self.runtime.start(&request) {
             Err(error @ (RuntimeError::Unsupported { .. } | RuntimeError::Io { .. })) => {
                 self.observed.apply(action, self.clock.now_ms());

@@ -12,6 +12,7 @@ pub mod logs;
 mod oci_spec;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -62,6 +63,19 @@ pub struct ContainerRequest {
     pub spec_hash: limpet_protocol::id::SpecHash,
     /// What the image says, and where its layers are.
     pub image: Arc<PreparedImage>,
+    /// The network that was made for it; none if it has its loopback device only, or the node's network.
+    pub network: Option<ContainerNetwork>,
+}
+
+/// A network namespace that is there before its container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerNetwork {
+    /// A file that stands for it until the container has been made.
+    pub namespace: PathBuf,
+    /// The container's addresses, for its `/etc/hosts`.
+    pub addresses: Vec<IpAddr>,
+    /// The node as the container sees it: its name server and gateway.
+    pub gateway: IpAddr,
 }
 
 impl ContainerRequest {

@@ -56,6 +56,7 @@ async fn swap_is_limited_where_the_kernel_counts_it() {
             spec: std::sync::Arc::new(spec),
             spec_hash: limpet_protocol::id::SpecHash([7; 32]),
             image: std::sync::Arc::clone(&node.image),
+            network: None,
         };
         let refused = node.runtime.start(&request).unwrap_err();
         assert!(refused.to_string().contains("swapaccount=1"), "{refused}");

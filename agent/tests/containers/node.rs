@@ -118,6 +118,7 @@ impl Node {
             spec: Arc::new(spec),
             spec_hash: SpecHash([7; 32]),
             image: Arc::clone(&self.image),
+            network: None,
         };
         self.runtime.start(&request).unwrap();
         id

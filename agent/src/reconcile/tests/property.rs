@@ -104,7 +104,9 @@ fn perform(world: &mut World, runtime: &mut FakeRuntime, action: &Action) {
                 layers: Vec::new(),
             });
             let (id, spec) = (id.clone(), spec.clone());
-            runtime.start(&ContainerRequest { id, spec, spec_hash: *spec_hash, image }).unwrap();
+            runtime
+                .start(&ContainerRequest { id, spec, spec_hash: *spec_hash, image, network: None })
+                .unwrap();
         }
         Action::Stop { id, .. } => runtime.stop(id, 15, 1).unwrap(),
         Action::Remove { id } => runtime.remove(id).unwrap(),

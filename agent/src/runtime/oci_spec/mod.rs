@@ -6,17 +6,18 @@
 
 mod limits;
 mod mounts;
+mod network;
 mod seccomp;
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
 
-use limpet_protocol::spec::{ContentMount, MountSource, NetworkMode, Spec};
+use limpet_protocol::spec::{ContentMount, MountSource, Spec};
 use oci_spec::image::Config;
 use serde_json::{Value, json};
 
-use super::{ContainerRequest, RuntimePaths};
+use super::{ContainerNetwork, ContainerRequest, RuntimePaths};
 use crate::keeper::facts::NodeFacts;
 use crate::keeper::plan::{ContentPlan, DevicePlan, Plan, VolumePlan};
 use crate::keeper::wire::Blob;
@@ -44,6 +45,7 @@ pub(super) fn plan(
     let instance = request.id.instance.to_string();
     let hostname = spec.process.hostname.clone().unwrap_or(instance);
     let hostname = hostname.chars().take(MAX_HOST_NAME_BYTES - 1).collect::<String>();
+    let network = request.network.as_ref();
     let config = json!({
         "ociVersion": "1.0.2",
         "root": {"path": "rootfs", "readonly": spec.security.read_only},
@@ -52,10 +54,9 @@ pub(super) fn plan(
         "annotations": spec.annotations,
         "process": process(spec, &image, facts, &hostname)?,
         "mounts": mounts::mounts(spec, &paths.bundle(&id), &paths.volumes()),
-        "linux": linux(spec, facts, &paths.cgroup(&id))?,
+        "linux": linux(spec, facts, &paths.cgroup(&id), network)?,
     });
     let config = serde_json::to_vec(&config).map_err(|error| Unsupported(error.to_string()))?;
-    let own_network = spec.network.mode == NetworkMode::Isolated;
     Ok(Plan {
         config: Blob(config),
         layers: request.image.layers.clone(),
@@ -65,12 +66,12 @@ pub(super) fn plan(
         volumes: volumes(spec),
         contents: contents(spec),
         devices: devices(spec),
-        own_network,
+        own_network: network::is_own(spec),
         open_stdin: spec.process.stdin_open,
         init: spec.process.init,
-        hosts: hosts(spec, &hostname)?,
+        hosts: network::hosts(spec, &hostname, network)?,
         hostname: format!("{hostname}\n"),
-        resolv_conf: resolv_conf(spec),
+        resolv_conf: network::resolv_conf(spec, network),
         resolv_search: spec.network.dns_search.join(" "),
         resolv_options: spec.network.dns_opt.join(" "),
     })
@@ -142,14 +143,19 @@ fn environment(spec: &Spec, image: &Config, hostname: &str) -> Vec<String> {
     all.into_iter().map(|(name, value)| format!("{name}={value}")).collect()
 }
 
-fn linux(spec: &Spec, facts: &NodeFacts, cgroup: &str) -> Result<Value, Unsupported> {
+fn linux(
+    spec: &Spec,
+    facts: &NodeFacts,
+    cgroup: &str,
+    network: Option<&ContainerNetwork>,
+) -> Result<Value, Unsupported> {
     let security = &spec.security;
     let mut resources = limits::resources(&spec.resources, facts)?;
     resources.insert("devices".to_owned(), device_rules(security.privileged));
     let mut linux = json!({
         "cgroupsPath": cgroup,
         "resources": resources,
-        "namespaces": namespaces(spec),
+        "namespaces": namespaces(spec, network),
         "sysctl": sysctls(spec)?,
         "devices": [],
     });
@@ -201,15 +207,15 @@ fn device_rules(privileged: bool) -> Value {
     Value::Array(rules)
 }
 
-fn namespaces(spec: &Spec) -> Vec<Value> {
+fn namespaces(spec: &Spec, network: Option<&ContainerNetwork>) -> Vec<Value> {
     let wanted = [
         ("mount", true),
         ("uts", true),
         ("pid", !spec.security.host_pid),
         ("ipc", !spec.security.host_ipc),
-        ("network", spec.network.mode == NetworkMode::Isolated),
     ];
-    wanted.iter().filter(|(_, wanted)| *wanted).map(|(kind, _)| json!({"type": kind})).collect()
+    let own = wanted.iter().filter(|(_, wanted)| *wanted).map(|(kind, _)| json!({"type": kind}));
+    own.chain(network::namespace(spec, network)).collect()
 }
 
 /// Only those of the container's own namespaces: others would change the node.
@@ -224,7 +230,7 @@ fn sysctls(spec: &Spec) -> Result<Value, Unsupported> {
         "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    let own_network = spec.network.mode == NetworkMode::Isolated;
+    let own_network = network::is_own(spec);
     for name in spec.security.sysctls.keys() {
         let of_ipc = OF_IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
         let own = (name.starts_with("net.") && own_network) || (of_ipc && !spec.security.host_ipc);
@@ -285,34 +291,4 @@ fn devices(spec: &Spec) -> Vec<DevicePlan> {
         permissions: "rwm".to_owned(),
     };
     wanted.chain(spec.security.privileged.then_some(all)).collect()
-}
-
-fn hosts(spec: &Spec, hostname: &str) -> Result<String, Unsupported> {
-    let mut text = String::from(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0.1.1\t",
-    );
-    text.push_str(hostname);
-    text.push('\n');
-    let is_host = spec.network.mode == NetworkMode::Host;
-    for (name, address) in &spec.network.extra_hosts {
-        let address = match address.as_str() {
-            "host-gateway" if is_host => "127.0.0.1",
-            "host-gateway" => {
-                return Err(Unsupported(format!(
-                    "extra host {name} is the node (`host-gateway`), which a container with a \
-                     network of its own cannot reach; use `network_mode: host`"
-                )));
-            }
-            address => address,
-        };
-        text.push_str(&format!("{address}\t{name}\n"));
-    }
-    Ok(text)
-}
-
-/// None takes the node's own.
-fn resolv_conf(spec: &Spec) -> Option<String> {
-    let servers = &spec.network.dns;
-    (!servers.is_empty())
-        .then(|| servers.iter().map(|server| format!("nameserver {server}\n")).collect())
 }

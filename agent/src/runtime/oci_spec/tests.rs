@@ -31,6 +31,14 @@ fn spec() -> Spec {
 }
 
 fn planned(spec: Spec, image: Value) -> Result<(Plan, Value), Unsupported> {
+    planned_in(spec, image, None)
+}
+
+fn planned_in(
+    spec: Spec,
+    image: Value,
+    network: Option<ContainerNetwork>,
+) -> Result<(Plan, Value), Unsupported> {
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": image,
         "rootfs": {"type": "layers", "diff_ids": []},
@@ -45,6 +53,7 @@ fn planned(spec: Spec, image: Value) -> Result<(Plan, Value), Unsupported> {
             config: serde_json::from_value(config).unwrap(),
             layers: vec!["/layers/b".into(), "/layers/a".into()],
         }),
+        network,
     };
     let paths = RuntimePaths {
         run: "/run/limpet".into(),
@@ -223,4 +232,25 @@ fn privileged_and_unconfined_open_what_they_say() {
     assert_eq!(config["linux"].get("maskedPaths"), None);
     assert_eq!(config["process"].get("noNewPrivileges"), None);
     assert_eq!(config["linux"]["resources"]["devices"][0]["allow"], json!(true));
+}
+
+#[test]
+fn a_network_that_is_there_is_joined_and_its_names_are_asked_for() {
+    let mut spec = spec();
+    spec.network.extra_hosts = [("node".into(), "host-gateway".into())].into();
+    spec.network.dns = vec!["9.9.9.9".into()];
+    let network = ContainerNetwork {
+        namespace: "/proc/7/fd/9".into(),
+        addresses: vec!["10.129.0.5".parse().unwrap(), "fd00::5".parse().unwrap()],
+        gateway: "10.129.0.1".parse().unwrap(),
+    };
+    let (plan, config) = planned_in(spec, image(), Some(network)).unwrap();
+    let namespaces = config["linux"]["namespaces"].as_array().unwrap();
+    assert!(namespaces.contains(&json!({"type": "network", "path": "/proc/7/fd/9"})));
+    assert_eq!(plan.resolv_conf.as_deref(), Some("nameserver 10.129.0.1\n"));
+    assert_eq!(
+        plan.hosts,
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
+         10.129.0.5\tshop.web.1\nfd00::5\tshop.web.1\n10.129.0.1\tnode\n"
+    );
 }
