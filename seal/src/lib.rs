@@ -13,7 +13,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use zeroize::Zeroizing;
 
 pub use hpke::{KEY_BYTES, SEAL_BYTES};
-pub use proof::{is_proven, prove};
+pub use proof::{is_mesh_proven, is_proven, prove, prove_mesh};
 pub use secret::Secret;
 
 /// What sealed secrets of this version are for; another use of the same key has another word.
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn a_key_is_its_nodes_if_the_nodes_secret_says_so() {
-        use limpet_protocol::message::SealKey;
+        use limpet_protocol::message::{Mesh, SealKey};
         let (node, _) = names();
         let key = NodeKey::make().unwrap();
         let digest = [5; 32];
@@ -191,5 +191,10 @@ mod tests {
         assert!(!is_proven(&digest, &"pump-8".parse().unwrap(), &proven));
         let forged = SealKey { public: NodeKey::make().unwrap().public().to_vec(), ..proven };
         assert!(!is_proven(&digest, &node, &forged));
+        // A proof for one purpose proves nothing for another.
+        let (key, proof) = (key.public().to_vec(), forged.proof);
+        let mesh = |proof| Mesh { key: key.clone(), proof, endpoints: vec![] };
+        assert!(is_mesh_proven(&digest, &node, &mesh(prove_mesh(&digest, &node, &key))));
+        assert!(!is_mesh_proven(&digest, &node, &mesh(proof)));
     }
 }

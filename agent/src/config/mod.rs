@@ -5,6 +5,7 @@
 //! which value is wrong, where it came from and what to write instead.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use limpet_protocol::broker_url::{BrokerUrl, BrokerUrlError};
@@ -21,6 +22,8 @@ pub const DEFAULT_DATA: &str = "/var/lib/limpet";
 pub const DEFAULT_RUN: &str = "/run/limpet";
 /// The cgroup above those of all containers.
 pub const DEFAULT_CGROUP_PARENT: &str = "/limpet";
+/// The port that WireGuard's own tools take.
+pub const DEFAULT_MESH_PORT: u16 = 51_820;
 /// A configuration file is a page of text; more is a mistake.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024;
 
@@ -82,6 +85,32 @@ pub struct AgentArgs {
         value_delimiter = ','
     )]
     pub registry_cas: Vec<String>,
+    /// Whether containers get networks; without, a service has the node's network or none [default: on]
+    #[arg(long, env = "LIMPET_AGENT_NETWORK", value_name = "ON|OFF")]
+    pub network: Option<Switch>,
+    /// UDP port where other nodes of the fleet reach this one (WireGuard) [default: 51820]
+    #[arg(long, env = "LIMPET_AGENT_MESH_PORT", value_name = "PORT")]
+    pub mesh_port: Option<u16>,
+    /// Where other nodes reach this one besides its own addresses, such as a forwarded port of its
+    /// router; may be given several times
+    #[arg(
+        long = "mesh-endpoint",
+        env = "LIMPET_AGENT_MESH_ENDPOINTS",
+        value_name = "ADDRESS:PORT",
+        value_delimiter = ','
+    )]
+    pub mesh_endpoints: Vec<SocketAddr>,
+}
+
+/// Whether something is there.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Switch {
+    /// It is.
+    #[default]
+    On,
+    /// It is not.
+    Off,
 }
 
 /// How log lines look.
@@ -138,6 +167,19 @@ pub struct Config {
     pub insecure_registries: Vec<String>,
     /// Private CAs of registries.
     pub registry_cas: Vec<RegistryCa>,
+    /// The networks of containers.
+    pub network: NetworkConfig,
+}
+
+/// What was told of the networks of containers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// Whether there are any.
+    pub switch: Switch,
+    /// The UDP port where other nodes reach this one.
+    pub mesh_port: u16,
+    /// Where else they reach it.
+    pub mesh_endpoints: Vec<SocketAddr>,
 }
 
 /// Why a configuration cannot be used.
@@ -237,6 +279,9 @@ struct File {
     log_format: Option<LogFormat>,
     insecure_registries: Vec<String>,
     registry_cas: Vec<String>,
+    network: Option<Switch>,
+    mesh_port: Option<u16>,
+    mesh_endpoints: Vec<SocketAddr>,
 }
 
 impl Config {
@@ -275,12 +320,17 @@ impl Config {
             log_format: args.log_format.or(file.log_format).unwrap_or_default(),
             insecure_registries: given(&args.insecure_registries, file.insecure_registries),
             registry_cas: registry_cas(given(&args.registry_cas, file.registry_cas))?,
+            network: NetworkConfig {
+                switch: args.network.or(file.network).unwrap_or_default(),
+                mesh_port: args.mesh_port.or(file.mesh_port).unwrap_or(DEFAULT_MESH_PORT),
+                mesh_endpoints: given(&args.mesh_endpoints, file.mesh_endpoints),
+            },
         })
     }
 }
 
 /// What is nearer to the person, if they said anything there.
-fn given(near: &[String], file: Vec<String>) -> Vec<String> {
+fn given<T: Clone>(near: &[T], file: Vec<T>) -> Vec<T> {
     if near.is_empty() { file } else { near.to_vec() }
 }
 

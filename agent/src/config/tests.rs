@@ -85,3 +85,15 @@ fn the_token_comes_from_a_file_and_is_never_shown() {
     assert_eq!(config.join_token.as_ref().unwrap().reveal(), "geheim");
     assert!(!format!("{config:?}").contains("geheim"));
 }
+
+#[test]
+fn the_network_is_on_unless_told_otherwise() {
+    let default = Config::load(&args()).unwrap().network;
+    assert_eq!((default.switch, default.mesh_port), (Switch::On, DEFAULT_MESH_PORT));
+    let text = "network = \"off\"\nmesh-port = 7\nmesh-endpoints = [\"203.0.113.9:51820\"]\n";
+    let file: File = toml::from_str(text).unwrap();
+    let told = Config::merge(&args(), file).unwrap().network;
+    assert_eq!((told.switch, told.mesh_port), (Switch::Off, 7));
+    assert_eq!(told.mesh_endpoints, ["203.0.113.9:51820".parse().unwrap()]);
+    assert!(toml::from_str::<File>("mesh-endpoints = [\"router\"]").is_err());
+}

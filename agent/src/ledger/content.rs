@@ -16,7 +16,8 @@ use limpet_protocol::topic::Topic;
 use limpet_seal::Secret;
 use serde::{Deserialize, Serialize};
 
-use super::{FOLDER, durable, seal_key};
+use super::key_file::KeyFile;
+use super::{FOLDER, durable, key_file};
 
 /// Which content, and of which of the two kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -83,8 +84,8 @@ pub(crate) fn clear(data: &Path, content: ContentRef) -> Result<Secret, String> 
         ContentRef::Secret(id) => {
             let sealed = sealed(&bytes).filter(|sealed| sealed.content == id);
             let SealedSecret { node, sealed, .. } = sealed.ok_or_else(damaged)?;
-            let key =
-                seal_key::read(data).map_err(|error| format!("read this node's key: {error}"))?;
+            let key = key_file::read(data, KeyFile::Seal)
+                .map_err(|error| format!("read this node's key: {error}"))?;
             key.open(&node, &id, &sealed).map_err(|_| {
                 "it is sealed to a key that this node had before; the controller sends it anew"
                     .to_owned()

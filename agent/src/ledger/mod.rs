@@ -8,7 +8,7 @@
 //! configs and secrets that those name ([`content`]). Every file proves itself: an assignment and a
 //! sealed secret by the controller's signature, a spec and a config by its hash. What does not is
 //! passed over and told, never deleted; the older assignment runs then. A secret is on disk only
-//! sealed to the node's own key ([`seal_key`]).
+//! sealed to the node's own key ([`key_file`]).
 //!
 //! A new assignment is written in an order that a power cut cannot hurt: its specs and contents, the
 //! folder, the assignment, the folder again, and only then what no kept assignment needs any more is deleted.
@@ -20,8 +20,8 @@ pub mod content;
 mod durable;
 pub mod identity;
 pub mod intake;
+mod key_file;
 pub mod runs;
-mod seal_key;
 mod verify;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,6 +38,7 @@ use limpet_seal::NodeKey;
 use sha2::Digest as _;
 
 use content::{ContentRef, Contents};
+use key_file::KeyFile;
 pub use verify::{Refusal, check_config, check_secret, check_spec, open_assignment, spec_hash};
 
 /// The ledger's folder in the data folder.
@@ -98,8 +99,9 @@ pub struct Ledger {
     node: NodeId,
     controller_key: Vec<u8>,
     seal_key: Arc<NodeKey>,
-    /// What was wrong with the file of that key.
-    seal_problem: Option<String>,
+    mesh_key: Arc<NodeKey>,
+    /// What was wrong with the files of those keys.
+    key_problems: Vec<String>,
 }
 
 /// One step of storing an assignment, so that tests can cut the power between any two.
@@ -122,8 +124,16 @@ impl Ledger {
             path: folder.clone(),
             source,
         })?;
-        let seal_key::Opened { key, problem: seal_problem } = seal_key::open(data)?;
-        Ok(Self { folder, node, controller_key, seal_key: Arc::new(key), seal_problem })
+        let seal = key_file::open(data, KeyFile::Seal)?;
+        let mesh = key_file::open(data, KeyFile::Mesh)?;
+        Ok(Self {
+            folder,
+            node,
+            controller_key,
+            seal_key: Arc::new(seal.key),
+            mesh_key: Arc::new(mesh.key),
+            key_problems: seal.problem.into_iter().chain(mesh.problem).collect(),
+        })
     }
 
     /// Whose ledger it is.
@@ -138,6 +148,12 @@ impl Ledger {
     pub fn seal_key(&self, secret: &str) -> SealKey {
         let digest = sha2::Sha256::digest(secret.as_bytes()).into();
         limpet_seal::prove(&digest, &self.node, self.seal_key.public())
+    }
+
+    /// The key that other nodes know this one by.
+    #[must_use]
+    pub fn mesh_key(&self) -> &NodeKey {
+        &self.mesh_key
     }
 
     /// Checks a config or a sealed secret as it came from the wire or from disk.
@@ -174,7 +190,7 @@ impl Ledger {
     /// [`LedgerError`] only if the folder itself cannot be read.
     pub fn load(&self) -> Result<Loaded, LedgerError> {
         let mut loaded = Loaded::default();
-        loaded.problems.extend(self.seal_problem.clone());
+        loaded.problems.extend(self.key_problems.iter().cloned());
         for (generation, name) in self.assignment_files()?.into_iter().rev() {
             match self.read_whole(&name, generation) {
                 Ok(accepted) => {
