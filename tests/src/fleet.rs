@@ -12,6 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::process::{Running, free_port, program, wait_for};
+use crate::site::Site;
 use crate::wire::Wire;
 
 /// Numbers the fleets of one test program, for names on the machine.
@@ -34,6 +35,7 @@ pub struct Fleet {
     controller: Option<Running>,
     mosquitto: Option<Running>,
     wire: Option<Wire>,
+    site: Option<Site>,
     kind: Broker,
     folder: TempDir,
     tag: String,
@@ -84,6 +86,25 @@ impl Fleet {
         fleet
     }
 
+    /// Starts a controller at the hub of a site, each of whose nodes has a network namespace of its own
+    /// and gives its containers networks.
+    #[must_use]
+    pub fn on_a_site() -> Self {
+        let mut fleet = Self::prepare(Broker::Embedded);
+        fleet.site = Some(Site::new(&fleet.tag));
+        fleet.start_controller();
+        fleet
+    }
+
+    /// The site where the nodes are.
+    ///
+    /// # Panics
+    /// When the fleet has none.
+    #[must_use]
+    pub fn site(&self) -> &Site {
+        self.site.as_ref().expect("a fleet on a site")
+    }
+
     /// The wire behind which the nodes are.
     ///
     /// # Panics
@@ -109,6 +130,7 @@ impl Fleet {
             controller: None,
             mosquitto: None,
             wire: None,
+            site: None,
             kind,
             folder,
             tag,
@@ -119,7 +141,11 @@ impl Fleet {
 
     /// Where nodes find the broker and the controller.
     fn host(&self) -> String {
-        self.wire.as_ref().map_or_else(|| "127.0.0.1".into(), |wire| wire.host().to_owned())
+        match (&self.wire, &self.site) {
+            (Some(wire), _) => wire.host().to_owned(),
+            (None, Some(site)) => site.host(),
+            (None, None) => "127.0.0.1".into(),
+        }
     }
 
     /// The fleet's folder.
@@ -197,7 +223,7 @@ impl Fleet {
     /// The command that starts the controller of this fleet.
     #[must_use]
     pub fn controller_command(&self) -> Command {
-        let mut command = Command::new(program("limpet"));
+        let mut command = self.at_hub(&program("limpet"));
         command.arg("controller").arg("--data").arg(self.controller_data());
         let host = self.host();
         command.args(["--api-listen", &format!("{host}:{}", self.api), "--lost-after", "2s"]);
@@ -208,6 +234,23 @@ impl Fleet {
             }
         };
         command
+    }
+
+    /// A program where the controller runs.
+    fn at_hub(&self, program: &Path) -> Command {
+        match &self.site {
+            Some(site) => site.command("hub", program),
+            None => Command::new(program),
+        }
+    }
+
+    /// A program where a node's agent runs.
+    fn at_node(&self, node: &str, program: &Path) -> Command {
+        match (&self.wire, &self.site) {
+            (Some(wire), _) => wire.command(program),
+            (None, Some(site)) => site.command(node, program),
+            (None, None) => Command::new(program),
+        }
     }
 
     /// Kills the controller as a power cut would.
@@ -232,6 +275,9 @@ impl Fleet {
     pub fn add_node_with(&mut self, name: &str, options: &[&str]) {
         let folder = self.folder.path().join(name);
         fs::create_dir_all(&folder).unwrap();
+        if let Some(site) = &mut self.site {
+            site.add(name);
+        }
         let cgroup = format!("/{}-{name}", self.tag);
         self.nodes.push(Node { name: name.to_owned(), agent: None, folder, cgroup });
         let token = self.limpet_json(&["token", "create"]);
@@ -247,9 +293,11 @@ impl Fleet {
 
     fn start_agent_with(&mut self, name: &str, more: &[&str]) {
         let broker = format!("mqtt://{}:{}", self.host(), self.mqtt);
-        let agent = program("limpet-agent");
-        let mut command =
-            self.wire.as_ref().map_or_else(|| Command::new(&agent), |wire| wire.command(&agent));
+        let mut command = self.at_node(name, &program("limpet-agent"));
+        // Nodes that share one network namespace would take each other's packets for the outside's.
+        if self.site.is_none() {
+            command.args(["--network", "off"]);
+        }
         let node = self.node_mut(name);
         command.args([
             "--controller",
@@ -303,7 +351,7 @@ impl Fleet {
     pub fn limpet_command(&self, arguments: &[&str]) -> Command {
         let token =
             fs::read_to_string(self.controller_data().join("admin.token")).unwrap_or_default();
-        let mut command = Command::new(program("limpet"));
+        let mut command = self.at_hub(&program("limpet"));
         command
             .args(arguments)
             .env("LIMPET_SERVER", format!("http://{}:{}", self.host(), self.api))

@@ -15,4 +15,5 @@
 pub mod fleet;
 pub mod process;
 pub mod registry;
+pub mod site;
 pub mod wire;
