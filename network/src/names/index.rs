@@ -1,0 +1,189 @@
+//! The index: every name with what it stands for, made once of a picture and asked often.
+
+use core::net::IpAddr;
+use std::collections::{BTreeSet, HashMap};
+
+use limpet_protocol::id::{ApplicationName, InstanceId, NetworkName};
+use limpet_protocol::network::Subnet;
+use limpet_protocol::spec::EndpointMode;
+
+use crate::picture::{Addresses, Attempt, Instance, Picture, Place, Service, ServiceKey};
+
+/// All names of a picture.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// The containers of this node, which may ask.
+    pub(super) askers: HashMap<IpAddr, Asker>,
+    pub(super) services: Vec<NamedService>,
+    pub(super) instances: Vec<NamedInstance>,
+    /// By the name in lower case.
+    pub(super) meanings: HashMap<String, Vec<Meaning>>,
+    /// Who has an address.
+    pub(super) owners: HashMap<IpAddr, Vec<Target>>,
+    /// Ranges whose addresses nobody else knows the names of.
+    pub(super) ours: Vec<Subnet>,
+}
+
+/// A container that asks. Where several share a network namespace they are one.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Asker {
+    pub(super) applications: BTreeSet<ApplicationName>,
+    pub(super) networks: BTreeSet<NetworkName>,
+    pub(super) leads_outside: bool,
+    pub(super) has_v6: bool,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct NamedService {
+    pub(super) key: ServiceKey,
+    pub(super) mode: EndpointMode,
+    pub(super) virtual_address: Addresses,
+    pub(super) networks: BTreeSet<NetworkName>,
+    /// Positions of its instances that are ready, the nearest first.
+    pub(super) ready: Vec<usize>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct NamedInstance {
+    pub(super) id: InstanceId,
+    pub(super) attempt: u32,
+    pub(super) addresses: Addresses,
+    pub(super) networks: BTreeSet<NetworkName>,
+    pub(super) ready: bool,
+    pub(super) distance: u8,
+}
+
+/// One thing that a name stands for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Meaning {
+    pub(super) target: Target,
+    /// Whose containers see it; an alias is known in one network only.
+    pub(super) only_in: Option<NetworkName>,
+    pub(super) rank: Rank,
+}
+
+/// By position in the lists of the index.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// A service as a whole.
+    Service(usize),
+    /// All its instances.
+    Tasks(usize),
+    /// One attempt of an instance.
+    Instance(usize),
+}
+
+/// Of two things with one name that with the smaller rank is meant: what somebody wrote into a file
+/// before what is put together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Rank {
+    /// A service's name or alias.
+    Given,
+    /// A name of several parts.
+    Composed,
+    /// The host name of a container, which need not be unique.
+    HostName,
+}
+
+/// Positions of the instances of each service that are ready.
+type Ready = HashMap<ServiceKey, Vec<usize>>;
+
+impl Names {
+    /// Makes the index.
+    #[must_use]
+    pub fn of(picture: &Picture) -> Self {
+        let ours = vec![
+            picture.pool,
+            picture.pool6,
+            picture.virtual_addresses,
+            picture.virtual_addresses6,
+        ];
+        let mut names = Self { ours, ..Self::default() };
+        let mut ready = Ready::new();
+        for (attempt, instance) in &picture.instances {
+            if instance.ready {
+                let key = (attempt.0.application.clone(), attempt.0.service.clone());
+                ready.entry(key).or_default().push(names.instances.len());
+            }
+            names.add_instance(attempt, instance);
+        }
+        for (key, service) in &picture.services {
+            names.add_service(key, service, &mut ready);
+        }
+        names
+    }
+
+    fn add_instance(&mut self, attempt: &Attempt, instance: &Instance) {
+        let target = Target::Instance(self.instances.len());
+        let InstanceId { application, service, slot } = &attempt.0;
+        for name in [
+            format!("{service}.{slot}"),
+            format!("{application}-{service}-{slot}"),
+            format!("{application}.{service}.{slot}"),
+        ] {
+            self.add_meaning(&name, Meaning { target, only_in: None, rank: Rank::Composed });
+        }
+        let meaning = Meaning { target, only_in: None, rank: Rank::HostName };
+        self.add_meaning(&instance.hostname, meaning);
+        for address in all_of(&instance.addresses) {
+            self.owners.entry(address).or_default().push(target);
+            if let Place::Here(local) = &instance.place {
+                let asker = self.askers.entry(address).or_default();
+                asker.applications.insert(application.clone());
+                asker.networks.extend(instance.networks.iter().cloned());
+                asker.leads_outside |= local.leads_outside;
+                asker.has_v6 |= instance.addresses.v6.is_some();
+            }
+        }
+        self.instances.push(NamedInstance {
+            id: attempt.0.clone(),
+            attempt: attempt.1,
+            addresses: instance.addresses,
+            networks: instance.networks.clone(),
+            ready: instance.ready,
+            distance: instance.place.distance(),
+        });
+    }
+
+    fn add_service(&mut self, key: &ServiceKey, service: &Service, ready: &mut Ready) {
+        let position = self.services.len();
+        let mut add = |name: &str, only_in: Option<&NetworkName>, rank| {
+            for (name, target) in [
+                (name.to_owned(), Target::Service(position)),
+                (format!("tasks.{name}"), Target::Tasks(position)),
+            ] {
+                self.add_meaning(&name, Meaning { target, only_in: only_in.cloned(), rank });
+            }
+        };
+        let (application, name) = key;
+        add(name.as_str(), None, Rank::Given);
+        add(&format!("{name}.{application}"), None, Rank::Composed);
+        for (network, aliases) in &service.networks {
+            for alias in aliases {
+                add(alias, Some(network), Rank::Given);
+            }
+        }
+        if service.mode == EndpointMode::Vip {
+            for address in all_of(&service.virtual_address) {
+                self.owners.entry(address).or_default().push(Target::Service(position));
+            }
+        }
+        let mut ready = ready.remove(key).unwrap_or_default();
+        ready.sort_by_key(|at| self.instances[*at].distance);
+        self.services.push(NamedService {
+            key: key.clone(),
+            mode: service.mode,
+            virtual_address: service.virtual_address,
+            networks: service.networks.keys().cloned().collect(),
+            ready,
+        });
+    }
+
+    fn add_meaning(&mut self, name: &str, meaning: Meaning) {
+        self.meanings.entry(name.to_ascii_lowercase()).or_default().push(meaning);
+    }
+}
+
+fn all_of(addresses: &Addresses) -> impl Iterator<Item = IpAddr> {
+    core::iter::once(IpAddr::V4(addresses.v4)).chain(addresses.v6.map(IpAddr::V6))
+}
