@@ -247,12 +247,7 @@ impl Keeper {
     /// Takes every child that ended.
     pub(super) fn reap(&mut self) {
         self.clear_child_signal();
-        // A child that made a container said so before the container could end.
-        for place in 0..self.containers.len() {
-            if matches!(self.container(place).map(|c| &c.phase), Some(Phase::Making(_))) {
-                self.hear_job(place);
-            }
-        }
+        self.hear_making();
         self.hear_starting_execs();
         for _ in 0..REAPED_PER_TURN {
             match wait(WaitOptions::NOHANG) {
@@ -267,7 +262,19 @@ impl Keeper {
         self.raise_child_signal();
     }
 
+    /// Hears the children that make containers: each says whom it made and lets go before that one
+    /// can end.
+    fn hear_making(&mut self) {
+        for place in 0..self.containers.len() {
+            if matches!(self.container(place).map(|c| &c.phase), Some(Phase::Making(_))) {
+                self.hear_job(place);
+            }
+        }
+    }
+
     fn child_ended(&mut self, pid: u32, status: WaitStatus) {
+        // What was said before this end may have come after the last look.
+        self.hear_making();
         let is_its = |phase: &Phase| match phase {
             Phase::Running(process) => process.pid == pid && process.pidfd.is_none(),
             Phase::Making(job) => job.answer.created.is_some_and(|(init, _)| init == pid),

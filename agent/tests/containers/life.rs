@@ -119,6 +119,26 @@ async fn many_start_at_the_same_time() {
 }
 
 #[tokio::test]
+async fn those_that_end_at_once_ran_all_the_same() {
+    let mut node = Node::new().await;
+    for _ in 0..4 {
+        let mut left: Vec<_> = (0..24).map(|_| node.ask(Node::spec("exit 0"))).collect();
+        while !left.is_empty() {
+            match node.event().await {
+                RuntimeEvent::Started { .. } => {}
+                RuntimeEvent::Exited { id, exit } => {
+                    assert_eq!(exit.code, Some(0), "{id}");
+                    node.runtime.remove(&id).unwrap();
+                }
+                RuntimeEvent::Removed { id } => left.retain(|other| *other != id),
+                other => panic!("{other:?}; {}", node.keeper_log()),
+            }
+        }
+    }
+    node.end().await;
+}
+
+#[tokio::test]
 async fn a_hundred_containers_leave_nothing() {
     let mut node = Node::new().await;
     node.run(Node::spec("true")).await;
