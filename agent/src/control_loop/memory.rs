@@ -1,13 +1,14 @@
-//! What the agent must not forget within a boot: numbers that may not be used twice.
+//! What the agent must not forget within a boot: numbers that may not be used twice, and how the tries
+//! went that a restart policy counts.
 //!
-//! In: attempt numbers and the number of the newest event. Out: a small file in the memory-backed
+//! In: attempt numbers, tries and the number of the newest event. Out: a small file in the memory-backed
 //! folder, written when they change; a reboot clears it, and the boot counter makes that harmless.
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::reconcile::Attempts;
+use crate::reconcile::{Attempts, Past};
 
 const FILE: &str = "agent.json";
 /// Attempt numbers of some thousand slots.
@@ -19,6 +20,8 @@ struct Record {
     boot: u64,
     #[serde(default)]
     attempts: Attempts,
+    #[serde(default)]
+    past: Past,
     #[serde(default)]
     last_event: u64,
 }
@@ -55,6 +58,12 @@ impl Memory {
         &self.kept.attempts
     }
 
+    /// How the tries went.
+    #[must_use]
+    pub fn past(&self) -> &Past {
+        &self.kept.past
+    }
+
     /// The number of the newest event.
     #[must_use]
     pub fn last_event(&self) -> u64 {
@@ -62,11 +71,12 @@ impl Memory {
     }
 
     /// Keeps them if they changed.
-    pub fn keep(&mut self, attempts: &Attempts, last_event: u64) {
-        if self.kept.attempts == *attempts && self.kept.last_event == last_event {
+    pub fn keep(&mut self, attempts: &Attempts, past: Past, last_event: u64) {
+        let kept = &self.kept;
+        if kept.attempts == *attempts && kept.past == past && kept.last_event == last_event {
             return;
         }
-        (self.kept.attempts, self.kept.last_event) = (attempts.clone(), last_event);
+        self.kept = Record { boot: self.kept.boot, attempts: attempts.clone(), past, last_event };
         let temporary = self.path.with_extension("tmp");
         let write = || -> std::io::Result<()> {
             std::fs::write(&temporary, serde_json::to_vec(&self.kept)?)?;

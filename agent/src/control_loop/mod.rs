@@ -191,7 +191,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Job::LinkEnded
         });
         let mut events = EventQueue::new(parts.boot, memory.last_event());
-        let observed = Observed::new(memory.attempts().clone());
+        let observed = Observed::new(memory.attempts().clone(), memory.past().clone());
         let wanted = loaded.accepted.as_ref().map(wanted_of).unwrap_or_default();
         telling::started(&mut events, &loaded, &clock);
         Self {
@@ -296,7 +296,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         for due in [commands_due_ms, devices_due_ms].into_iter().chain(rest) {
             wake = [wake, due].into_iter().flatten().min();
         }
-        self.memory.keep(self.observed.attempts(), self.events.last());
+        self.memory.keep(self.observed.attempts(), self.observed.past(), self.events.last());
         wake
     }
 

@@ -69,8 +69,8 @@ struct Check {
     kind: Kind,
     rule: Rule,
     due_ms: u64,
-    /// It is being made.
-    busy: bool,
+    /// Since when it is being made, if it is.
+    since_ms: Option<u64>,
     /// The spread over time was applied.
     spread: bool,
     /// The last result, and how often it came in a row.
@@ -97,7 +97,7 @@ impl Checks {
             kind,
             rule,
             due_ms: 0,
-            busy: false,
+            since_ms: None,
             spread: false,
             row: (false, 0),
             verdict: None,
@@ -125,10 +125,9 @@ impl Checks {
         self.checks.is_empty()
     }
 
-    /// How many are being made.
-    #[must_use]
-    pub fn busy(&self) -> usize {
-        self.checks.iter().filter(|check| check.busy).count()
+    /// Since when those are being made that are.
+    pub fn busy(&self) -> impl Iterator<Item = u64> {
+        self.checks.iter().filter_map(|check| check.since_ms)
     }
 
     /// Checks that wait for their time, and when that is.
@@ -137,7 +136,7 @@ impl Checks {
         self.checks
             .iter()
             .filter(move |check| {
-                !check.busy
+                check.since_ms.is_none()
                     && match check.kind {
                         Kind::Check => true,
                         Kind::Startup => check.verdict.is_none(),
@@ -154,19 +153,19 @@ impl Checks {
         Some((&check.rule.action, check.rule.timeout_ms))
     }
 
-    /// A check is begun.
-    pub fn begun(&mut self, kind: Kind) {
-        self.set_busy(kind, true);
+    /// A check is begun now.
+    pub fn begun(&mut self, kind: Kind, now_ms: u64) {
+        self.set_busy(kind, Some(now_ms));
     }
 
     /// A check was not begun after all.
     pub fn not_begun(&mut self, kind: Kind) {
-        self.set_busy(kind, false);
+        self.set_busy(kind, None);
     }
 
-    fn set_busy(&mut self, kind: Kind, busy: bool) {
+    fn set_busy(&mut self, kind: Kind, since_ms: Option<u64>) {
         if let Some(check) = self.checks.iter_mut().find(|check| check.kind == kind) {
-            check.busy = busy;
+            check.since_ms = since_ms;
         }
     }
 
@@ -174,7 +173,7 @@ impl Checks {
     pub fn ended(&mut self, kind: Kind, outcome: &Outcome, (begun_ms, now_ms): (u64, u64)) {
         let (began_ms, seed) = (self.began_ms, self.seed);
         let Some(check) = self.checks.iter_mut().find(|check| check.kind == kind) else { return };
-        check.busy = false;
+        check.since_ms = None;
         let passed = match outcome {
             Outcome::Passed => Some(true),
             Outcome::Failed(_) => Some(false),

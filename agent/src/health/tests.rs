@@ -36,7 +36,7 @@ fn due(checks: &Checks) -> Vec<(&'static str, u64)> {
 
 /// Makes a check that takes no time, so long after the start.
 fn answer(checks: &mut Checks, kind: Kind, passed: bool, after_ms: u64) {
-    checks.begun(kind);
+    checks.begun(kind, T0 + after_ms);
     let outcome = if passed { Outcome::Passed } else { Outcome::Failed("no".to_owned()) };
     checks.ended(kind, &outcome, (T0 + after_ms, T0 + after_ms));
 }
@@ -122,10 +122,10 @@ fn a_health_check_comes_when_docker_s_does() {
     // The first after the interval, the next an interval after the end of the one before.
     let mut it = checks(&[(Kind::Check, rule())]);
     assert_eq!(due(&it), [("health check", 10_000)]);
-    it.begun(Kind::Check);
-    assert_eq!((due(&it), it.busy()), (vec![], 1));
+    it.begun(Kind::Check, T0 + 10_000);
+    assert_eq!((due(&it), it.busy().collect()), (vec![], vec![T0 + 10_000]));
     it.ended(Kind::Check, &Outcome::Passed, (T0 + 10_000, T0 + 13_000));
-    assert_eq!((due(&it), it.busy()), (vec![("health check", 23_000)], 0));
+    assert_eq!((due(&it), it.busy().count()), (vec![("health check", 23_000)], 0));
     // Every start interval within the start period, and at its end.
     let rule = Rule { start_period_ms: 2_500, ..rule() };
     let mut it = checks(&[(Kind::Check, rule)]);
@@ -166,7 +166,7 @@ fn probes_are_kubernetes() {
     answer(&mut it, Kind::Live, true, 3_700);
     assert_eq!(it.health(), Some(Health::Healthy));
     // One that took longer than its period is not made up for.
-    it.begun(Kind::Ready);
+    it.begun(Kind::Ready, T0 + 5_600);
     it.ended(Kind::Ready, &Outcome::Failed(String::new()), (T0 + 5_600, T0 + 9_000));
     assert_eq!(it.ready(), Some(true));
     assert_eq!(due(&it)[1], ("ready probe", 9_000));
@@ -203,7 +203,7 @@ fn what_has_no_checks_says_nothing_and_what_only_lives_is_ready() {
 #[test]
 fn a_check_that_could_not_be_made_counts_for_nothing() {
     let mut it = checks(&[(Kind::Check, Rule { failures: 1, ..rule() })]);
-    it.begun(Kind::Check);
+    it.begun(Kind::Check, T0);
     it.ended(Kind::Check, &Outcome::NotMade("no keeper".to_owned()), (T0, T0));
     assert_eq!((it.health(), it.failed()), (Some(Health::Starting), None));
     assert_eq!(due(&it), [("health check", 10_000)]);
@@ -334,7 +334,7 @@ proptest! {
         let mut now_ms = T0;
         for (which, passed, took_ms) in answers {
             let kind = kinds[usize::from(which)];
-            it.begun(kind);
+            it.begun(kind, now_ms);
             let outcome = if passed { Outcome::Passed } else { Outcome::Failed(String::new()) };
             it.ended(kind, &outcome, (now_ms, now_ms + took_ms));
             now_ms += took_ms;

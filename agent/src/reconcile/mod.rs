@@ -50,14 +50,19 @@ use crate::runtime::ContainerId;
 
 pub use container::{Container, Life};
 pub use images::{ImageKey, ImageState};
-pub use observed::{Attempts, Observed};
+pub use observed::{Attempts, Observed, Past};
 
 /// Actions of one decision. The rest comes with the next, which the caller asks for at once; so one
 /// turn of the loop stays short with any assignment.
 pub const MAX_ACTIONS: usize = 64;
-/// Checks that are being made at a time. One that hangs holds its place until its time-out; the others
-/// go on with the rest.
+/// Checks that are being made at a time, slow ones not counted.
 pub const MAX_CHECKS: usize = 16;
+/// A check that takes longer gives its place to others: it may hang until its time-out, which is as
+/// long as a service likes.
+pub const SLOW_CHECK_MS: u64 = 1_000;
+/// So many slow checks take no place: half of what the keeper executes at a time, the rest is for
+/// those that are quick and for people.
+pub const MAX_SLOW_CHECKS: usize = crate::runtime::exec::MAX_EXECS / 2;
 
 /// What one instance shall be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -241,13 +246,30 @@ impl Plan {
         }
     }
 
-    fn finish(self, observed: &Observed) -> Decision {
-        let Self { now_ms, stops, images, starts, mut checks, .. } = self;
+    /// Leaves as many checks as have places now, those that have waited the longest before others:
+    /// none waits for ever.
+    fn bound_checks(&mut self, observed: &Observed) {
+        let slow_at = |since: u64| since.saturating_add(SLOW_CHECK_MS);
+        let (slow, quick): (Vec<u64>, Vec<u64>) =
+            observed.checks_being_made().map(slow_at).partition(|at| *at <= self.now_ms);
+        let taken = quick.len().saturating_add(slow.len().saturating_sub(MAX_SLOW_CHECKS));
+        let places = MAX_CHECKS.saturating_sub(taken);
+        self.checks.sort_by_key(|(due_ms, _)| *due_ms);
+        if self.checks.len() > places {
+            self.checks.truncate(places);
+            if slow.len() < MAX_SLOW_CHECKS
+                && let Some(at) = quick.into_iter().min()
+            {
+                self.wake(at);
+            }
+        }
+    }
+
+    fn finish(mut self, observed: &Observed) -> Decision {
+        self.bound_checks(observed);
+        let Self { now_ms, stops, images, starts, checks, .. } = self;
         let Self { mut statuses, put_off, staged, mut wake_at_ms, .. } = self;
-        // Those that have waited the longest first: none waits for ever.
-        checks.sort_by_key(|(due_ms, _)| *due_ms);
-        let places = MAX_CHECKS.saturating_sub(observed.checks_being_made());
-        let checks = checks.into_iter().take(places).map(|(_, check)| check);
+        let checks = checks.into_iter().map(|(_, check)| check);
         let mut actions: Vec<Action> =
             stops.into_iter().chain(images).chain(starts).chain(checks).collect();
         if actions.len() > MAX_ACTIONS {

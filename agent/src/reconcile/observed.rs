@@ -34,6 +34,8 @@ pub(super) struct Slot {
     pub(super) tries: Tries,
     /// How the newest try that ended did so; it outlives the container.
     pub(super) last_exit: Option<Exit>,
+    /// The newest try that was seen to end, and when.
+    ended: Option<(u32, u64)>,
 }
 
 impl Slot {
@@ -70,6 +72,17 @@ impl Attempts {
     }
 }
 
+/// How the tries of slots went, of those that were tried more than once: without it a restart of the
+/// agent would forget that a restart policy is exhausted.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Past(BTreeMap<String, PastOfSlot>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct PastOfSlot {
+    tries: Tries,
+    ended: Option<(u32, u64)>,
+}
+
 /// Everything the node has.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
@@ -81,10 +94,22 @@ pub struct Observed {
 }
 
 impl Observed {
-    /// Nothing yet, but the attempt numbers of an earlier run of the agent.
+    /// Nothing yet, but the attempt numbers of an earlier run of the agent and how its tries went.
     #[must_use]
-    pub fn new(attempts: Attempts) -> Self {
-        Self { attempts, ..Self::default() }
+    pub fn new(attempts: Attempts, past: Past) -> Self {
+        let slot = |(instance, PastOfSlot { tries, ended }): (String, PastOfSlot)| {
+            Some((instance.parse().ok()?, Slot { tries, ended, ..Slot::default() }))
+        };
+        let slots = past.0.into_iter().filter_map(slot).collect();
+        Self { slots, attempts, ..Self::default() }
+    }
+
+    /// How the tries of slots went, to be kept for the next run of the agent.
+    #[must_use]
+    pub fn past(&self) -> Past {
+        let tried = self.slots.iter().filter(|(_, slot)| slot.tries.is_worth_keeping());
+        let past = |slot: &Slot| PastOfSlot { tries: slot.tries.clone(), ended: slot.ended };
+        Past(tried.map(|(instance, slot)| (instance.to_string(), past(slot))).collect())
     }
 
     /// The attempt numbers, to be kept for the next run of the agent.
@@ -136,10 +161,10 @@ impl Observed {
         containers.into_iter().any(|it| it.is_live() && !it.stopping && it.spec_hash == *spec)
     }
 
-    /// How many checks are being made.
-    pub(super) fn checks_being_made(&self) -> usize {
+    /// Since when each check is being made that is.
+    pub(super) fn checks_being_made(&self) -> impl Iterator<Item = u64> {
         let containers = self.slots.values().flat_map(|slot| &slot.containers);
-        containers.filter_map(|container| container.checks.as_ref()).map(Checks::busy).sum()
+        containers.filter_map(|container| container.checks.as_ref()).flat_map(Checks::busy)
     }
 
     /// Marks an action as begun, so that it is not decided again.
@@ -180,7 +205,9 @@ impl Observed {
             }
             Action::Stop { id, .. } => self.change(id, |container| container.stopping = true),
             Action::Remove { id } => self.change(id, |container| container.removing = true),
-            Action::Check { id, kind, .. } => self.change_checks(id, |checks| checks.begun(*kind)),
+            Action::Check { id, kind, .. } => {
+                self.change_checks(id, |checks| checks.begun(*kind, now_ms));
+            }
         }
     }
 
@@ -266,6 +293,7 @@ impl Observed {
         // What was told to stop did not fail, unless that was why.
         let counts = !container.stopping || container.unhealthy.is_some();
         slot.last_exit = container.exit();
+        slot.ended = Some((id.attempt, now_ms));
         if counts {
             let default = RestartPolicy::default();
             let policy = spec.as_ref().map_or(&default, |spec| &spec.restart);
@@ -295,7 +323,8 @@ impl Observed {
             let began = now_ms.saturating_sub(now_wall_ms.saturating_sub(state.started_ms));
             self.attempts.used(&state.id);
             let slot = self.slots.entry(state.id.instance.clone()).or_default();
-            let container = adopt(state, known, now_ms, began);
+            let seen = slot.ended.filter(|(attempt, _)| *attempt == state.id.attempt);
+            let container = adopt(state, known, seen.map_or(now_ms, |(_, at)| at), began);
             slot.last_exit = container.exit().or(slot.last_exit);
             slot.containers.push(container);
             slot.containers.sort_by_key(|container| container.attempt);
@@ -357,7 +386,7 @@ impl Observed {
 fn adopt(
     state: &ContainerState,
     known: Option<&Container>,
-    now_ms: u64,
+    ended_ms: u64,
     began_ms: u64,
 ) -> Container {
     let life = match state.status {
@@ -366,7 +395,7 @@ fn adopt(
         ContainerStatus::Exited(exit) => match known {
             // The caller counts its end, or its end was seen before and keeps its time and reason.
             Some(known) => known.life.clone(),
-            None => Life::Ended { at_ms: now_ms, exit: Some(exit), failure: None },
+            None => Life::Ended { at_ms: ended_ms, exit: Some(exit), failure: None },
         },
     };
     Container {

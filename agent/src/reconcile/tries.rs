@@ -19,6 +19,7 @@ use std::collections::VecDeque;
 
 use limpet_protocol::id::SpecHash;
 use limpet_protocol::spec::{RestartCondition, RestartPolicy};
+use serde::{Deserialize, Serialize};
 
 /// Restarts whose times are remembered. With a window, `max_attempts` above it counts as it.
 const MAX_TIMES_KEPT: usize = 128;
@@ -28,7 +29,7 @@ const LASTED_MS: u64 = 10_000;
 const SHORTEST_LASTED_MS: u64 = 1_000;
 
 /// See the module.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tries {
     /// Of which spec.
     spec: Option<SpecHash>,
@@ -75,6 +76,11 @@ impl Tries {
         if !succeeded || policy.condition == RestartCondition::Any {
             self.failures = self.failures.saturating_add(1);
         }
+    }
+
+    /// Whether it says more than a first try that goes well.
+    pub(super) fn is_worth_keeping(&self) -> bool {
+        self.restarts > 0 || self.failures > 0 || self.short_runs > 0
     }
 
     /// Tries in a row that did not last.

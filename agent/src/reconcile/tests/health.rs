@@ -4,7 +4,7 @@ use limpet_protocol::report::Health;
 use limpet_protocol::spec::{Probe, ProbeAction};
 
 use super::*;
-use crate::reconcile::MAX_CHECKS;
+use crate::reconcile::{MAX_CHECKS, MAX_SLOW_CHECKS, SLOW_CHECK_MS};
 
 pub(super) fn probe(interval_ms: u64, failure_threshold: u32) -> Probe {
     Probe {
@@ -152,10 +152,35 @@ fn checks_are_bounded_and_the_oldest_come_first() {
     assert_eq!(begun.len(), MAX_CHECKS);
     assert_eq!(begun[0], "live probe of shop.web.40.1");
     assert_eq!(world.step(), [""; 0]);
-    assert_eq!(world.decide().wake_at_ms, None, "an end wakes");
-    // One that hangs holds one place only.
+    // An end makes a place free.
     world.checked("shop.web.39.1", Kind::Live, true);
     assert_eq!(world.step(), [format!("live probe of shop.web.{}.1", 40 - MAX_CHECKS)]);
+}
+
+#[test]
+fn checks_that_hang_take_no_places_of_others_as_long_as_they_are_not_too_many() {
+    let web = with_live("web", 1);
+    let mut world = World::with_images(&[&web]);
+    let instances = 1..=100;
+    world.wanted = instances
+        .clone()
+        .map(|slot| (format!("shop.web.{slot}").parse().unwrap(), web.clone()))
+        .collect();
+    while !world.step().is_empty() {}
+    for slot in instances {
+        world.started(&format!("shop.web.{slot}.1"));
+    }
+    let mut hanging = 0;
+    while hanging < MAX_SLOW_CHECKS {
+        assert_eq!(world.step().len(), MAX_CHECKS);
+        hanging += MAX_CHECKS;
+        let slow_at = world.now_ms + SLOW_CHECK_MS;
+        assert_eq!(world.decide().wake_at_ms, Some(slow_at), "a place becomes free by itself");
+        world.now_ms = slow_at;
+    }
+    assert_eq!(world.step().len(), MAX_CHECKS);
+    world.now_ms += SLOW_CHECK_MS;
+    assert_eq!((world.step().len(), world.decide().wake_at_ms), (0, None), "an end is awaited");
 }
 
 #[test]

@@ -324,6 +324,41 @@ fn what_nobody_wants_ends_dependants_first() {
 }
 
 #[test]
+fn how_the_tries_went_outlives_the_agent() {
+    let flaky = spec("web", 1, |spec| {
+        spec.restart = RestartPolicy {
+            condition: RestartCondition::Any,
+            delay_ms: 0,
+            max_attempts: Some(1),
+            window_ms: 10_000,
+        };
+    });
+    let mut before = World::with_images(&[&flaky]);
+    for attempt in [1, 2] {
+        assert_eq!(before.step(), [format!("start shop.web.1.{attempt}")]);
+        before.started(&format!("shop.web.1.{attempt}"));
+        before.exit(&format!("shop.web.1.{attempt}"), 1);
+    }
+    let kept = serde_json::to_vec(&before.observed.past()).unwrap();
+    let mut after = World::with_images(&[&flaky]);
+    let past = serde_json::from_slice(&kept).unwrap();
+    after.observed = Observed::new(before.observed.attempts().clone(), past);
+    // Far out of the window, which goes back from the end and not from now.
+    after.now_ms += 3_600_000;
+    let mut found = running("shop.web.1.2", &flaky);
+    found.status = ContainerStatus::Exited(ended(1));
+    after.observed.snapshot(&[found], after.now_ms, after.now_ms);
+    assert_eq!(after.step(), [""; 0]);
+    assert_eq!(after.statuses(), ["shop.web.1.2 failed: ended with exit code 1"]);
+    // Another version begins anew.
+    let mended = WantedInstance { spec_hash: SpecHash([9; 32]), ..flaky };
+    after.wanted = wanted(&[&mended]);
+    after.observed.image_ready(&mended.spec.image, None);
+    assert_eq!(after.step(), ["start shop.web.1.3"]);
+    assert_eq!(after.decide().statuses[0].failures, 0);
+}
+
+#[test]
 fn a_ring_of_dependencies_does_not_hold_itself_up() {
     let on = DependencyCondition::ServiceStarted;
     let (a, b) = (depending("a", "b", on), depending("b", "a", on));

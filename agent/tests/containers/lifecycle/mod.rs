@@ -24,7 +24,11 @@ use limpet_protocol::spec::*;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::mpsc;
 
-use super::node::{Node, PATIENCE, exe};
+mod checks;
+mod order;
+mod restarts;
+
+use super::node::{Node, PATIENCE, exe, now};
 
 /// The real runtime, and what it was asked and told.
 struct Watched {
@@ -199,6 +203,19 @@ impl Life {
         }
     }
 
+    /// Waits until all of these were seen, in any order.
+    async fn until_all(&self, all: &[String]) {
+        loop {
+            {
+                let mut seen = self.seen.lock().unwrap();
+                if all.iter().all(|what| seen.contains(what)) {
+                    return seen.clear();
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// A folder that containers see at `/shared`.
     fn shared(&self) -> PathBuf {
         let folder = self.node.folder().join("shared");
@@ -258,210 +275,9 @@ fn probe(action: ProbeAction) -> Option<Probe> {
 
 const IDLE: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
 
-/// Makes the one container sick once it has begun; its successor is not.
-async fn is_replaced_when_sick(life: &mut Life, mut web: Spec) {
-    let script = format!("busybox rm -f /shared/sick; touch /shared/begun; {IDLE}");
-    web.process.command = Some(["/bin/sh", "-c", &script].map(str::to_owned).into());
-    life.want(&[web], UpdateOrder::StopFirst);
-    let life = &*life;
-    let seen = life
-        .while_agent_runs(async {
-            life.until("test.web.1.1 runs").await;
-            while !life.shared().join("begun").exists() {
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
-            std::fs::write(life.shared().join("sick"), "").unwrap();
-            let seen = life.until("test.web.1.2 runs").await;
-            // It stays: several checks have passed.
-            tokio::time::sleep(Duration::from_millis(600)).await;
-            assert_eq!(life.seen.lock().unwrap().make_contiguous(), [""; 0]);
-            seen
-        })
-        .await;
-    assert_eq!(
-        seen,
-        ["stop test.web.1.1", "test.web.1.1 ended", "start test.web.1.2", "test.web.1.2 runs"]
-    );
-}
-
-#[tokio::test]
-async fn an_unhealthy_container_is_replaced() {
-    let mut life = Life::new().await;
-    let mut web = life.spec("web", IDLE);
-    web.healthcheck = shell("test ! -e /shared/sick || { echo it is sick; exit 3; }");
-    is_replaced_when_sick(&mut life, web).await;
-    life.end().await;
-}
-
-#[tokio::test]
-async fn the_image_s_own_check_counts() {
-    let mut life = Life::new().await;
-    let check = ImageCheck {
-        command: ["test", "!", "-e", "/shared/sick"].map(str::to_owned).to_vec(),
-        interval_ms: Some(100),
-        retries: Some(2),
-        ..ImageCheck::default()
-    };
-    let image = PreparedImage { check: Some(Arc::new(check)), ..(*life.node.image).clone() };
-    life.node.image = Arc::new(image);
-    let web = life.spec("web", IDLE);
-    is_replaced_when_sick(&mut life, web).await;
-    life.end().await;
-}
-
-#[tokio::test]
-async fn a_hanging_check_is_killed_and_stalls_nobody() {
-    let mut life = Life::new().await;
-    let mut web = life.spec("web", IDLE);
-    web.healthcheck = shell("trap '' TERM INT; echo stuck; while :; do sleep 1; done");
-    web.healthcheck.as_mut().unwrap().timeout_ms = Some(300);
-    let mut db = life.spec("db", IDLE);
-    db.healthcheck = shell("touch /shared/db-was-checked");
-    life.want(&[db, web], UpdateOrder::StopFirst);
-    life.while_agent_runs(async {
-        let seen = life.until("stop test.web.1.1").await;
-        assert_eq!(seen.iter().filter(|it| *it == "kill a check").count(), 2, "{seen:?}");
-        assert!(life.shared().join("db-was-checked").exists());
-        life.until("test.web.1.2 runs").await;
-    })
-    .await;
-    life.end().await;
-}
-
-#[tokio::test]
-async fn a_check_that_floods_is_read_to_its_end() {
-    let mut life = Life::new().await;
-    let mut web = life.spec("web", IDLE);
-    web.healthcheck = shell("yes flood | head -c 1000000; touch /shared/read-to-the-end");
-    life.want(&[web], UpdateOrder::StopFirst);
-    life.while_agent_runs(async {
-        life.until("test.web.1.1 runs").await;
-        let done = life.shared().join("read-to-the-end");
-        while !done.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
-    life.end().await;
-}
-
-#[tokio::test]
-async fn a_dependant_waits_until_its_dependency_is_healthy() {
-    let mut life = Life::new().await;
-    let mut db = life.spec("db", IDLE);
-    db.healthcheck = shell("test -e /shared/healthy");
-    db.healthcheck.as_mut().unwrap().start_period_ms = Some(60_000);
-    db.healthcheck.as_mut().unwrap().start_interval_ms = Some(50);
-    let mut web = life.spec("web", IDLE);
-    web.depends_on.push(Dependency {
-        service: "db".parse().unwrap(),
-        condition: DependencyCondition::ServiceHealthy,
-        restart: false,
-        required: true,
-    });
-    life.want(&[db, web], UpdateOrder::StopFirst);
-    life.while_agent_runs(async {
-        life.until("test.db.1.1 runs").await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(life.seen.lock().unwrap().make_contiguous(), [""; 0]);
-        std::fs::write(life.shared().join("healthy"), "").unwrap();
-        life.until("test.web.1.1 runs").await;
-    })
-    .await;
-    life.end().await;
-}
-
 /// A server on a port of the container's own network, which nobody else can reach.
 fn server(life: &Life, service: &str) -> Spec {
     let script = "mkdir -p /tmp/www; busybox httpd -p 8080 -h /tmp/www; \
                   while [ ! -e /shared/ready ]; do sleep 0.02; done; echo ok > /tmp/www/health; ";
     life.spec(service, &format!("{script} {IDLE}"))
-}
-
-#[tokio::test]
-async fn probes_are_made_in_the_network_of_the_container() {
-    let mut life = Life::new().await;
-    let get =
-        ProbeAction::Http { port: 8080, path: "/health".to_owned(), headers: Default::default() };
-    let mut db = server(&life, "db");
-    db.probes.startup = probe(ProbeAction::Tcp { port: 8080 });
-    db.probes.startup.as_mut().unwrap().failure_threshold = 100;
-    db.probes.ready = probe(get);
-    let mut web = life.spec("web", IDLE);
-    web.depends_on.push(Dependency {
-        service: "db".parse().unwrap(),
-        condition: DependencyCondition::ServiceHealthy,
-        restart: false,
-        required: true,
-    });
-    // Nobody listens there in this one: it is never ready, and another's server does not help it.
-    let mut alone = life.spec("alone", IDLE);
-    alone.probes.live = probe(ProbeAction::Tcp { port: 8080 });
-    life.want(&[alone, db, web], UpdateOrder::StopFirst);
-    life.while_agent_runs(async {
-        let seen = life.until("stop test.alone.1.1").await;
-        assert!(seen.contains(&"test.db.1.1 runs".to_owned()), "{seen:?}");
-        assert!(!seen.contains(&"start test.web.1.1".to_owned()), "{seen:?}");
-        std::fs::write(life.shared().join("ready"), "").unwrap();
-        life.until("test.web.1.1 runs").await;
-    })
-    .await;
-    life.end().await;
-}
-
-#[tokio::test]
-async fn start_first_keeps_the_old_one_until_the_new_one_is_ready() {
-    let mut life = Life::new().await;
-    let old = life.spec("web", IDLE);
-    let get =
-        ProbeAction::Http { port: 8080, path: "/health".to_owned(), headers: Default::default() };
-    let mut new = server(&life, "web");
-    new.probes.startup = probe(ProbeAction::Tcp { port: 8080 });
-    new.probes.startup.as_mut().unwrap().failure_threshold = 100;
-    new.probes.ready = probe(get);
-    life.want(std::slice::from_ref(&old), UpdateOrder::StartFirst);
-    life.while_agent_runs(life.until("test.web.1.1 runs")).await;
-    // The new assignment is there when the agent comes back; the old container is adopted.
-    life.want(&[new], UpdateOrder::StartFirst);
-    life.while_agent_runs(async {
-        life.until("test.web.1.2 runs").await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        assert_eq!(life.seen.lock().unwrap().make_contiguous(), [""; 0], "two live in one slot");
-        std::fs::write(life.shared().join("ready"), "").unwrap();
-        let seen = life.until("test.web.1.1 ended").await;
-        assert_eq!(seen, ["stop test.web.1.1", "test.web.1.1 ended"]);
-    })
-    .await;
-    // Back to the old version: the new one goes only when the old one runs again.
-    life.want(&[old], UpdateOrder::StartFirst);
-    let seen = life.while_agent_runs(life.until("test.web.1.2 ended")).await;
-    assert_eq!(
-        seen,
-        ["start test.web.1.3", "test.web.1.3 runs", "stop test.web.1.2", "test.web.1.2 ended"]
-    );
-    life.end().await;
-}
-
-/// The last run is long ago, so that one is due as soon as the agent is there.
-#[tokio::test(flavor = "current_thread")]
-async fn a_missed_run_of_a_schedule_is_made_up_for_by_a_real_container_once() {
-    let mut life = Life::new().await;
-    let out = life.shared().join("runs");
-    let mut spec = life.spec("backup", "echo run >> /shared/runs");
-    spec.restart.condition = RestartCondition::OnFailure;
-    spec.schedule = Some(Schedule {
-        cron: "@monthly".to_owned(),
-        zone: String::new(),
-        missed: MissedRuns::Once,
-        deadline_ms: None,
-        overlap: Overlap::Forbid,
-    });
-    life.want(&[spec], UpdateOrder::StopFirst);
-    let record = r#"{"runs":{"test.backup.1":{"schedule":"@monthly|","last_s":1735689601}}}"#;
-    std::fs::write(life.node.paths.data.join("runs.json"), record).unwrap();
-    life.while_agent_runs(life.until("test.backup.1.1 ended")).await;
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "run\n");
-    // The agent starts again: the run is over and not due again.
-    life.while_agent_runs(tokio::time::sleep(Duration::from_secs(1))).await;
-    assert_eq!(std::fs::read_to_string(&out).unwrap(), "run\n", "it is not repeated");
 }
