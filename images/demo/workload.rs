@@ -306,16 +306,17 @@ fn flood() -> std::io::Result<()> {
 }
 
 fn fork_bomb() -> std::io::Result<()> {
+    let mut first = true;
     let mut refused = false;
     loop {
-        // SAFETY: this program has one thread here, and the child only forks and pauses.
+        // SAFETY: this program has one thread here, and the child does the same as its parent.
         match unsafe { fork() } {
-            -1 if !refused => {
+            -1 if first && !refused => {
                 println!("fork: {}", std::io::Error::last_os_error());
                 refused = true;
             }
             -1 => std::thread::sleep(Duration::from_millis(10)),
-            0 => wait(),
+            0 => first = false,
             _ => {}
         }
     }

@@ -18,7 +18,7 @@ use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use serde_json::{Value, json};
 
 use super::bundle;
-use super::child::chain;
+use super::child::{chain, say};
 use super::first;
 use super::passwd;
 use super::sys;
@@ -30,6 +30,9 @@ use crate::runtime::exec::{NOT_EXECUTABLE, NOT_FOUND, TerminalSize};
 pub(super) const CREATED: &str = "created";
 /// The command could not be executed: the word, the exit code, the reason.
 pub(super) const NOT_EXECUTED: &str = "not-executed";
+
+/// What libcontainer says when the container's cgroup takes no more processes.
+const NO_ROOM: &str = "failed to launch init process";
 
 /// Where libcontainer names the process before it can speak for itself.
 pub(super) const PID_FILE: &str = "pid";
@@ -168,7 +171,16 @@ fn build(
         .as_sibling(true)
         .build();
     drop(socket);
-    built.map(|_| ()).map_err(|error| explained(&chain(&error), request))
+    built.map(|_| ()).map_err(|error| {
+        let error = chain(&error);
+        if error.contains(NO_ROOM) {
+            // The container's own doing: whoever asked learns it as of a command that does not run.
+            let reason = "the container has as many processes as it may have; raise its `pids` \
+                          limit or end some";
+            say(control, &format!("{NOT_EXECUTED} {NOT_EXECUTABLE} {reason}"));
+        }
+        explained(&error, request)
+    })
 }
 
 /// Gives a pipe to who the process runs as, so that it may open `/dev/stdout` again. Anything else
@@ -183,11 +195,6 @@ fn give(stream: &OwnedFd, (uid, gid): (u32, u32)) {
 
 /// libcontainer's words for what can be said plainly.
 fn explained(error: &str, request: &Exec) -> String {
-    if error.contains("failed to launch init process") {
-        return "the container has as many processes as it may have; raise its `pids` limit or end \
-                some"
-            .to_owned();
-    }
     if let Some(folder) = &request.working_dir
         && error.contains("failed to unix syscall")
     {

@@ -78,7 +78,11 @@ impl Node {
     }
 
     /// Runs a script in a container to its end; answers how it ended and what it wrote.
-    async fn exec(&mut self, container: &ContainerId, script: &str) -> (ExecOutcome, String) {
+    pub(crate) async fn exec(
+        &mut self,
+        container: &ContainerId,
+        script: &str,
+    ) -> (ExecOutcome, String) {
         self.exec_with(container, script, |_| {}).await
     }
 

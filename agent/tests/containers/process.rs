@@ -1,6 +1,6 @@
 //! The first process of a container: with a terminal, and under an init.
 
-use limpet_agent::runtime::Runtime;
+use limpet_agent::runtime::{ExecOutcome, Runtime};
 use limpet_protocol::spec::Spec;
 
 use super::node::{Node, exe, now, wait_until};
@@ -83,5 +83,84 @@ async fn an_init_passes_signals_on_and_reaps() {
     let mut both = with_init("[ -t 0 ] && echo both");
     both.process.tty = true;
     assert_eq!(node.run(both).await.1, "both\r\n");
+    node.end().await;
+}
+
+/// Makes so many processes whose parents are gone, so that only the first process, which has other
+/// things to do, could wait for them.
+fn orphans(count: u32) -> String {
+    format!(
+        "(i=0; while [ $i -lt {count} ]; do (sleep 0.1 &); i=$((i+1)); \
+         [ $((i%20)) -ne 0 ] || sleep 0.2; done; echo made) & exec sleep 1000"
+    )
+}
+
+/// How many children of a process have ended and are waited for.
+fn zombies_of(pid: u32) -> usize {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let ended = children.split_whitespace().filter(|child| {
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat"));
+        stat.is_ok_and(|stat| stat.contains(") Z "))
+    });
+    ended.count()
+}
+
+#[tokio::test]
+async fn a_first_process_that_never_reaps_costs_only_itself() {
+    let mut node = Node::new().await;
+    let mut spec = Node::spec(&orphans(40));
+    spec.resources.pids_limit = Some(60);
+    let (id, pid) = node.start(spec).await;
+    // Those that were made, and who made them.
+    wait_until(|| zombies_of(pid) == 41);
+    let keeper = node.keeper_pid();
+    let children = || {
+        let text = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
+        text.unwrap_or_default().split_whitespace().count()
+    };
+    // Looked into and lived beside as if nothing were.
+    let (outcome, output) = node.exec(&id, "echo inside").await;
+    assert_eq!((outcome, output.as_str()), (ExecOutcome::Exited(0), "inside\n"));
+    let (exit, output) = node.run(Node::spec("echo quick")).await;
+    assert_eq!((exit.code, output.as_str()), (Some(0), "quick\n"));
+    wait_until(|| children() == 1);
+    node.runtime.stop(&id, 15, 200).unwrap();
+    assert_eq!(node.exit_of(&id).await.code, Some(137));
+    wait_until(|| children() == 0);
+    node.remove(&id).await;
+    node.end().await;
+}
+
+#[tokio::test]
+async fn zombies_that_fill_a_container_keep_it_from_nothing_but_more() {
+    let mut node = Node::new().await;
+    let mut spec = Node::spec(&orphans(1_000));
+    spec.resources.pids_limit = Some(20);
+    let (id, pid) = node.start(spec).await;
+    wait_until(|| node.log(&id).contains("can't fork") && zombies_of(pid) >= 15);
+    let (outcome, _) = node.exec(&id, "echo inside").await;
+    let ExecOutcome::NotExecuted { code: 126, reason } = outcome else { panic!("{outcome:?}") };
+    assert!(reason.contains("as many processes as it may have"), "{reason}");
+    let (exit, _) = node.run(Node::spec("exit 3")).await;
+    assert_eq!(exit.code, Some(3));
+    node.runtime.stop(&id, 15, 200).unwrap();
+    assert_eq!(node.exit_of(&id).await.code, Some(137));
+    node.remove(&id).await;
+    assert_eq!(node.traces(), [""; 0]);
+    node.end().await;
+}
+
+#[tokio::test]
+async fn an_init_reaps_more_than_would_fit() {
+    let mut node = Node::new().await;
+    let mut spec = with_init(&orphans(200));
+    spec.resources.pids_limit = Some(60);
+    let (id, pid) = node.start(spec).await;
+    wait_until(|| node.log(&id).contains("made"));
+    wait_until(|| zombies_of(pid) == 0);
+    node.runtime.stop(&id, 15, 20_000).unwrap();
+    assert_eq!(node.exit_of(&id).await.code, Some(143));
+    node.remove(&id).await;
     node.end().await;
 }

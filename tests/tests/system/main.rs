@@ -13,6 +13,7 @@
 mod bad_starts;
 mod contents;
 mod garbage;
+mod hostile;
 mod images;
 mod kills;
 mod look_inside;
