@@ -46,7 +46,15 @@ pub const MAX_ITEMS: usize = 65_536;
 
 /// Services of one application.
 pub const MAX_SERVICES_PER_APPLICATION: usize = 256;
-/// Instances on one node: a bridge has /24 by default and a board has far less memory than this needs.
+/// Networks of one service: each is a set of rules on every node that runs it.
+pub const MAX_NETWORKS_PER_SERVICE: usize = 16;
+/// Further names of a service in one of its networks: every node that may ask for them keeps them.
+pub const MAX_ALIASES_PER_NETWORK: usize = 16;
+/// Ports of one service: more than a board can serve.
+pub const MAX_PORTS_PER_SERVICE: usize = 1024;
+/// Least bandwidth of an instance, in bytes a second: with less, not even a connection is made in time.
+pub const MIN_BANDWIDTH_BYTES: u64 = 1024;
+/// Instances on one node: a board has far less memory than this needs.
 pub const MAX_INSTANCES_PER_NODE: usize = 500;
 /// Replicas of one service over the whole fleet.
 pub const MAX_REPLICAS: u32 = 10_000;

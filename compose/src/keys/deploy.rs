@@ -1,7 +1,7 @@
 //! The rows of `deploy`.
 
 use super::Shape::{Bytes, Choice, Duration, Integer, List, Map, Number, Pairs, Text, Texts};
-use super::{Section, honoured, noted, refused, reported, within};
+use super::{Section, honoured, noted, refused, within};
 
 const ORDERS: &[&str] = &["start-first", "stop-first"];
 
@@ -14,10 +14,10 @@ pub(super) const SECTIONS: &[Section] = &[
                 Text,
                 "`replicated`, `global`, `replicated-job` and `global-job`; see also `x-job`",
             ),
-            reported(
+            noted(
                 "endpoint_mode",
                 Text,
-                "services have no addresses of their own until networks arrive",
+                "`vip` (default): one address; `dnsrr`: those of all instances",
             ),
             honoured("replicas", Integer),
             noted("labels", Pairs, "labels of the service, not of its containers"),

@@ -60,6 +60,9 @@ pub(crate) struct Key {
     since: &'static str,
 }
 
+/// What a key asks for that there is no second device for.
+const ONE_DEVICE: &str = "an instance has one device, however many networks: remove it";
+
 /// The version that honours what is honoured so far. A key that a later one takes up says its own.
 const FIRST: &str = "0.1.0";
 

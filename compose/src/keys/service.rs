@@ -5,8 +5,6 @@ use super::Shape::{
 };
 use super::{Section, honoured, noted, refused, reported};
 
-const NETWORK: &str = "a service has a network of its own with nothing but loopback until \
-    networks arrive: use `network_mode: host` to be reached and to reach others";
 const HOOK: &str = "put the work into the entrypoint";
 
 pub(super) const SECTIONS: &[Section] = &[Section {
@@ -66,10 +64,10 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         honoured("entrypoint", Command),
         honoured("env_file", List),
         noted("environment", Pairs, "a key without value is taken from the environment"),
-        reported("expose", Texts, NETWORK),
+        noted("expose", Texts, "nothing to do: services on a common network reach all ports"),
         honoured("extends", Map),
-        refused("external_links", Texts, NETWORK),
-        honoured("extra_hosts", Texts),
+        refused("external_links", Texts, "give both services a network with the same `name`"),
+        noted("extra_hosts", Texts, "`host-gateway` is the node; see `x-node-access`"),
         refused("gpus", List, "name the device nodes under `devices`"),
         honoured("group_add", Texts),
         noted(
@@ -89,9 +87,13 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         reported("isolation", Text, "it is for Windows: remove it"),
         honoured("label_file", Texts),
         honoured("labels", Pairs),
-        reported("links", Texts, NETWORK),
+        noted(
+            "links",
+            Texts,
+            "`SERVICE:NAME` is a further name in common networks, for all there; does not order starts",
+        ),
         noted("logging", Map, "`options.max-size` and `options.max-file`; others are reported"),
-        reported("mac_address", Text, NETWORK),
+        reported("mac_address", Text, super::ONE_DEVICE),
         honoured("mem_limit", Bytes),
         honoured("mem_reservation", Bytes),
         noted(
@@ -108,10 +110,13 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         noted(
             "network_mode",
             Text,
-            "`host` or `none`; `bridge` is reported and isolated until networks arrive; \
-                 others are refused",
+            "`bridge` (the default network), `host`, `none`, `service:NAME`; others are refused",
         ),
-        reported("networks", Names, NETWORK),
+        noted(
+            "networks",
+            Names,
+            "without it and `network_mode`, the network `default`; at most 16",
+        ),
         reported(
             "oom_kill_disable",
             Bool,
@@ -121,7 +126,11 @@ pub(super) const SECTIONS: &[Section] = &[Section {
         noted("pid", Text, "`host`; others are refused"),
         honoured("pids_limit", Number),
         honoured("platform", Text),
-        reported("ports", List, NETWORK),
+        noted(
+            "ports",
+            List,
+            "tcp and udp, at most 1024; with `network_mode: host` they are the process's own",
+        ),
         refused("post_start", List, HOOK),
         refused("pre_stop", List, HOOK),
         honoured("privileged", Bool),

@@ -3,8 +3,6 @@
 use super::Shape::{Any, Bool, Integer, List, Map, Names, Pairs, Text, Texts};
 use super::{Section, honoured, noted, refused, reported, within};
 
-const NETWORKS: &str = "networks arrive in a later version: use `network_mode: host` until then, \
-    where services reach each other at 127.0.0.1";
 const MODELS: &str = "Limpet runs no models; services that use them are refused";
 
 pub(super) const SECTIONS: &[Section] = &[
@@ -17,7 +15,7 @@ pub(super) const SECTIONS: &[Section] = &[
             honoured("include", List),
             honoured("services", Names),
             within("services.*", Map),
-            reported("networks", Names, NETWORKS),
+            honoured("networks", Names),
             within("networks.*", Map),
             honoured("volumes", Names),
             within("volumes.*", Map),
@@ -41,25 +39,53 @@ pub(super) const SECTIONS: &[Section] = &[
     Section {
         prefix: "networks.*",
         keys: &[
-            within("name", Text),
-            within("driver", Text),
-            within("driver_opts", Pairs),
-            within("ipam", Map),
-            within("ipam.driver", Text),
-            within("ipam.config", List),
+            noted("name", Text, "the same on all nodes; without it, `application_network`"),
+            noted(
+                "driver",
+                Text,
+                "`bridge` and `overlay`, which are the same here; others are refused",
+            ),
+            reported("driver_opts", Pairs, "networks have no options: remove it"),
+            noted(
+                "ipam",
+                Map,
+                "needed for fixed addresses only: Limpet gives out addresses itself",
+            ),
+            noted("ipam.driver", Text, "`default`; others are reported"),
+            honoured("ipam.config", List),
             within("ipam.config[]", Map),
-            within("ipam.config[].subnet", Text),
-            within("ipam.config[].ip_range", Text),
-            within("ipam.config[].gateway", Text),
-            within("ipam.config[].aux_addresses", Pairs),
-            within("ipam.options", Pairs),
-            within("external", Bool),
-            within("external.name", Text),
-            within("internal", Bool),
-            within("enable_ipv4", Bool),
-            within("enable_ipv6", Bool),
-            within("attachable", Bool),
-            within("labels", Pairs),
+            noted("ipam.config[].subnet", Text, "where fixed addresses of services may be"),
+            reported(
+                "ipam.config[].ip_range",
+                Text,
+                "addresses come from the node's part of the fleet's pool",
+            ),
+            reported(
+                "ipam.config[].gateway",
+                Text,
+                "the node is the gateway, with an address of its own",
+            ),
+            reported("ipam.config[].aux_addresses", Pairs, "write `extra_hosts` at the services"),
+            reported("ipam.options", Pairs, "addresses are given out by Limpet: remove it"),
+            noted(
+                "external",
+                Bool,
+                "a network of any application, by its name; it need not be there",
+            ),
+            noted("external.name", Text, "old form of `name`"),
+            noted("internal", Bool, "services with no other network do not reach the outside"),
+            noted(
+                "enable_ipv4",
+                Bool,
+                "`true`; `false` is reported, instances always have an IPv4 address",
+            ),
+            noted("enable_ipv6", Bool, "instances have a unique local address (RFC 4193) too"),
+            reported(
+                "attachable",
+                Bool,
+                "every application may name a network as `external`: remove it",
+            ),
+            reported("labels", Pairs, "networks have no labels in Limpet: remove it"),
         ],
     },
     Section {

@@ -44,20 +44,34 @@ pub(crate) use schedule::schedules;
 /// Makes the application; it counts only if no error was found.
 pub(crate) fn application(tree: &Node, name: &str, problems: &mut Problems) -> Application {
     let application = application_name(name, problems);
+    let networks = network::declared(tree, &application, problems);
+    let whole = Whole { tree, application: &application, networks: &networks };
     let mut lowered = BTreeMap::new();
     for (name, node) in services(tree) {
         let path = format!("services.{name}");
         let mut reader = Reader { node, path, problems };
         match ServiceName::new(name) {
             Ok(name) => {
-                let service = service(tree, &application, &name, &mut reader);
+                let service = service(&whole, &name, &mut reader);
                 lowered.insert(name, service);
             }
             Err(error) => reader.fail(node, format!("{name:?} is no name for a service: {error}")),
         }
     }
     report_volumes(tree, problems);
-    Application { name: application, services: lowered }
+    let mut application = Application { name: application, services: lowered };
+    network::check_joins(tree, &mut application, problems);
+    network::link(tree, &mut application, problems);
+    network::check_fixed(tree, &application, problems);
+    check_size(tree, &application, problems);
+    application
+}
+
+/// What each service is a part of.
+struct Whole<'a> {
+    tree: &'a Node,
+    application: &'a ApplicationName,
+    networks: &'a network::Networks,
 }
 
 /// The name was checked when it was found; a folder's name was made to fit.
@@ -71,14 +85,10 @@ fn application_name(name: &str, problems: &mut Problems) -> ApplicationName {
     fallback.unwrap_or_else(|_| unreachable!("checked in the line before"))
 }
 
-fn service(
-    tree: &Node,
-    application: &ApplicationName,
-    name: &ServiceName,
-    reader: &mut Reader,
-) -> Service {
+fn service(whole: &Whole, name: &ServiceName, reader: &mut Reader) -> Service {
+    let Whole { tree, application, networks } = *whole;
     refuse_nul(reader.node, &reader.path, reader.problems);
-    let network = network::network(reader);
+    let network = network::network(reader, networks);
     let image = image::image(reader);
     let mode = deploy::mode(reader);
     let restart = restart::restart(reader);
@@ -104,10 +114,6 @@ fn service(
         probes: probe::probes(reader),
         ..Spec::new(application.clone(), name.clone(), image)
     };
-    if codec::encode_within(&spec, MAX_SPEC_BYTES).is_err() {
-        let message = format!("the service is larger than {MAX_SPEC_BYTES} bytes");
-        reader.fail(reader.node, message);
-    }
     let placement = deploy::placement(reader);
     let labels = reader.labels("deploy.labels");
     let priority = deploy::priority(reader);
@@ -119,6 +125,18 @@ fn service(
     }
     let rollback = update::policy(reader, "rollback_config");
     Service { placement, labels, priority, update, rollback, waves, ..Service::new(spec, mode) }
+}
+
+fn check_size(tree: &Node, application: &Application, problems: &mut Problems) {
+    for (name, node) in services(tree) {
+        let service = application.services.iter().find(|(it, _)| it.as_str() == name);
+        let Some((_, service)) = service else { continue };
+        if codec::encode_within(&service.spec, MAX_SPEC_BYTES).is_err() {
+            let message = format!("the service is larger than {MAX_SPEC_BYTES} bytes");
+            let path = format!("services.{name}");
+            problems.push(Diagnostic::error(message).at(&node.place).key(path));
+        }
+    }
 }
 
 /// The kernel ends every text at a NUL: none of them can be passed on.

@@ -188,16 +188,16 @@ fn network() {
     assert_eq!(network.mode, NetworkMode::Host);
     assert_eq!(
         (network.extra_hosts["a"].as_str(), network.extra_hosts["g"].as_str()),
-        ("::1", "127.0.0.1")
+        ("::1", "host-gateway"),
+        "what the node is called only the node knows"
     );
     assert_eq!((network.dns[0].as_str(), network.dns_search[0].as_str()), ("1.1.1.1", "a.b"));
     assert_eq!(spec("network_mode: none").network.mode, NetworkMode::Isolated);
-    warned("network_mode: bridge", "services.s.network_mode");
     warned("ports: [80], network_mode: host", "are those of the node");
-    warned("ports: [80]", "use `network_mode: host`");
-    refused("network_mode: 'service:x'", &["services.s.network_mode"]);
+    warned("ports: [80], network_mode: none", "nothing reaches them");
     refused("extra_hosts: ['a:b'], dns: [x]", &["NAME=ADDRESS", "services.s.dns[0]"]);
-    refused("extra_hosts: ['a:host-gateway']", &["no way to the node"]);
+    warned("extra_hosts: ['a:host-gateway']", "x-node-access: true");
+    refused("network_mode: none, extra_hosts: ['a:host-gateway']", &["no way to the node"]);
 }
 
 #[test]
@@ -597,7 +597,7 @@ fn published_ports() {
         ":any>80/tcp :8080-8080>80/tcp 127.0.0.1:53-53>53/udp"
     );
     assert_eq!(ports("['8000-8001:80-81']"), ":8000-8000>80/tcp :8001-8001>81/tcp");
-    assert_eq!(ports("['8000-8009:80', '9:9/sctp']"), ":8000-8009>80/tcp");
+    assert_eq!(ports("['8000-8009:80', '80', '80']"), ":8000-8009>80/tcp :any>80/tcp");
     let long = "[{target: 80, published: '8080', mode: host, host_ip: '::1', protocol: udp}]";
     assert_eq!(ports(long), "::1:8080-8080>80/udp host");
     for (list, reason) in [
@@ -605,11 +605,15 @@ fn published_ports() {
         ("[{target: 80, published: '9-8'}]", "no range of ports"),
         ("[{target: 80, mode: hosts}]", "no mode hosts"),
         ("[{target: 80, protocol: icmp}]", "no protocol icmp"),
-        ("[{target: 80, host_ip: me}]", "is no address"),
+        ("[{target: 80, host_ip: me}]", "is no address of a node"),
+        ("['224.0.0.1:80:80']", "stands for many machines"),
+        ("['9:9/sctp']", "services.s.ports[0]: ports of sctp are not forwarded"),
     ] {
         refused(&format!("ports: {list}"), &[reason]);
     }
-    warned("ports: [80]", "services.s.ports");
+    assert!(project(&whole("ports: [80], expose: [80, '90-91/udp']")).warnings.is_empty());
+    refused("expose: [web]", &["services.s.expose[0]: expected a port such as 8080"]);
+    refused("ports: ['1-1025:1-1025']", &["more than 1024 ports"]);
 }
 
 fn contents_of(text: &str) -> (Application, Vec<crate::ContentSource>) {

@@ -89,7 +89,10 @@ fn check_dependencies(tree: &Node, service: &Node, path: &str, problems: &mut Pr
 fn check_cycles(tree: &Node, problems: &mut Problems) {
     let dependencies = |service: &Node| -> Vec<String> {
         let names = service.get("depends_on").and_then(Node::as_mapping).into_iter().flatten();
-        names.map(|(name, _)| name.clone()).collect()
+        // The network has to be there before who shares it.
+        let mode = service.get("network_mode").and_then(Node::scalar);
+        let shared = mode.and_then(|mode| mode.strip_prefix("service:")).map(str::to_owned);
+        names.map(|(name, _)| name.clone()).chain(shared).collect()
     };
     let mut left: Vec<(&str, Vec<String>)> =
         services(tree).map(|(name, service)| (name, dependencies(service))).collect();
@@ -116,16 +119,14 @@ fn check_cycles(tree: &Node, problems: &mut Problems) {
     }
     let start = chain.iter().position(|name| *name == at).unwrap_or_default();
     let cycle: Vec<&str> = chain[start..].iter().copied().chain([at]).collect();
-    let place = services(tree)
-        .find(|(name, _)| *name == at)
-        .and_then(|(_, service)| service.get("depends_on"))
-        .map(|node| node.place.clone());
-    let mut diagnostic =
-        Diagnostic::error(format!("services wait for each other: {}", cycle.join(" → ")))
-            .key(format!("services.{at}.depends_on"))
-            .advice("take one of these dependencies away");
-    if let Some(place) = place {
-        diagnostic = diagnostic.at(&place);
+    let service = services(tree).find(|(name, _)| *name == at).map(|(_, service)| service);
+    let found = ["depends_on", "network_mode"]
+        .into_iter()
+        .find_map(|key| Some((key, &service?.get(key)?.place)));
+    let message = format!("services wait for each other: {}", cycle.join(" → "));
+    let mut diagnostic = Diagnostic::error(message).advice("take one of these dependencies away");
+    if let Some((key, place)) = found {
+        diagnostic = diagnostic.at(place).key(format!("services.{at}.{key}"));
     }
     problems.push(diagnostic);
 }

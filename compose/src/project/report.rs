@@ -62,7 +62,6 @@ fn reported(
     (entry, advice): (&Entry, &'static str),
     problems: &mut Problems,
 ) {
-    let on_host = parent.get("network_mode").and_then(Node::scalar) == Some("host");
     let message = "this key has no effect in this version of Limpet";
     let diagnostic = match pattern {
         "version" => Diagnostic::warning("this key is obsolete").advice("remove it"),
@@ -73,9 +72,6 @@ fn reported(
                      `image`",
                 )
         }
-        "services.*.expose" if on_host => return,
-        "services.*.ports" if on_host => Diagnostic::warning(message)
-            .advice("with `network_mode: host` the ports of the process are those of the node"),
         _ => Diagnostic::warning(message).advice(advice),
     };
     problems.push(diagnostic.at(&entry.key).key(path));
