@@ -1,0 +1,6 @@
+//! The network with real sockets, devices and namespaces. Each test makes namespaces of its own, which are
+//! gone with its threads; the machine's own network is never touched. Needs root: without it there is
+//! nothing to test.
+
+mod dns;
+mod place;
