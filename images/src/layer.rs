@@ -21,6 +21,16 @@ const NAME_BYTES: usize = 100;
 #[derive(Debug, Default)]
 pub struct Layer {
     tar: Vec<u8>,
+    owner: Owner,
+}
+
+/// Whose a file is: user and group by their numbers. Without a word it is root's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// The user.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
 }
 
 impl Layer {
@@ -39,27 +49,40 @@ impl Layer {
         bytes
     }
 
+    /// Says whose is what is added from here on, but for trees, which know it themselves.
+    pub fn owner(&mut self, owner: Owner) -> &mut Self {
+        self.owner = owner;
+        self
+    }
+
+    fn header(&self, kind: tar::EntryType, mode: u32, size: usize) -> tar::Header {
+        let mut header = header(kind, mode, size as u64);
+        header.set_uid(self.owner.uid.into());
+        header.set_gid(self.owner.gid.into());
+        header
+    }
+
     /// Adds a folder.
     pub fn folder(&mut self, path: &str, mode: u32) -> &mut Self {
-        let header = header(tar::EntryType::Directory, mode, 0);
+        let header = self.header(tar::EntryType::Directory, mode, 0);
         self.entry(header, format!("{path}/").as_bytes(), b"", b"")
     }
 
     /// Adds a file.
     pub fn file(&mut self, path: &str, mode: u32, content: &[u8]) -> &mut Self {
-        let header = header(tar::EntryType::Regular, mode, content.len() as u64);
+        let header = self.header(tar::EntryType::Regular, mode, content.len());
         self.entry(header, path.as_bytes(), b"", content)
     }
 
     /// Adds a symbolic link.
     pub fn link(&mut self, path: &str, target: &str) -> &mut Self {
-        let header = header(tar::EntryType::Symlink, 0o777, 0);
+        let header = self.header(tar::EntryType::Symlink, 0o777, 0);
         self.entry(header, path.as_bytes(), target.as_bytes(), b"")
     }
 
     /// Adds another name for a file of this layer.
     pub fn hard_link(&mut self, path: &str, target: &str) -> &mut Self {
-        let header = header(tar::EntryType::Link, 0o755, 0);
+        let header = self.header(tar::EntryType::Link, 0o755, 0);
         self.entry(header, path.as_bytes(), target.as_bytes(), b"")
     }
 

@@ -1,16 +1,18 @@
 //! Builds the images that the demo, the tests and the benchmarks run, without Docker.
 //!
 //! In: the workload that the build script compiled, programs and trees of this machine. Out: OCI
-//! archives as bytes, the same bytes for the same content. [`ImageBuilder`] makes any other image.
+//! archives as bytes, the same bytes for the same content. [`ImageBuilder`] makes any other image,
+//! [`debian`] those of Debian's packages.
 
 mod builder;
+pub mod debian;
 mod layer;
 
 use std::io;
 use std::path::Path;
 
 pub use builder::{BuildError, ImageBuilder};
-pub use layer::Layer;
+pub use layer::{Layer, Owner};
 
 /// The demo application: three services of the demo image.
 pub const DEMO_COMPOSE: &str = include_str!("../demo/compose.yaml");
