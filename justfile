@@ -4,6 +4,10 @@
 up:
     images/demo/up
 
+# The same with the voting application.
+voting:
+    images/voting/up
+
 # Formatting, lints and all tests (root).
 test *ARGS:
     tests/run {{ARGS}}

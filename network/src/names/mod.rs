@@ -19,8 +19,6 @@
 mod answer;
 mod index;
 mod reverse;
-#[cfg(test)]
-mod tests;
 
 use core::net::IpAddr;
 

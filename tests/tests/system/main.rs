@@ -21,3 +21,4 @@ mod nodes;
 mod registry;
 mod service;
 mod updates;
+mod voting;
