@@ -3,13 +3,22 @@
 //! The deciding half takes values and returns values. The doing half applies them.
 //!
 //! - [`picture`]: everything that is known, as one value. All else is made of it.
+//! - [`tag`]: how tables and devices are called, so that several agents do not meet.
+//! - [`addresses`]: which container has which address, and which address stands for which service;
+//!   deciding.
 //! - [`names`]: what names mean to whom; deciding.
-//! - [`dns`]: the name server that says so to the containers.
+//! - [`rules`]: who may reach whom, and where connections are led, as one value; deciding.
+//! - [`datapath`]: devices, namespaces and rules as the kernel has them.
+//! - [`dns`]: the name server that answers the containers.
 //! - [`tunnel`]: the way to other nodes.
 //! - [`neighbours`]: what nodes tell each other through it.
 
+pub mod addresses;
+pub mod datapath;
 pub mod dns;
 pub mod names;
 pub mod neighbours;
 pub mod picture;
+pub mod rules;
+pub mod tag;
 pub mod tunnel;

@@ -99,8 +99,11 @@ impl Planner {
                      with `x-volumes: move`"
                 ),
                 None if self.waits_for_others(wanted, placed, id) => {
-                    let moving = placed.moves.len();
-                    format!("node {id} is drained: it moves when {moving} others have arrived")
+                    let others = match placed.moves.len() {
+                        1 => "another has".to_owned(),
+                        moving => format!("{moving} others have"),
+                    };
+                    format!("node {id} is drained: it moves when {others} arrived")
                 }
                 None => {
                     let why = why.get_or_insert_with(|| self.why(wanted, placed));

@@ -19,6 +19,8 @@
 mod answer;
 mod index;
 mod reverse;
+#[cfg(test)]
+mod tests;
 
 use core::net::IpAddr;
 

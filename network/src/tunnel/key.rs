@@ -115,6 +115,6 @@ mod tests {
         ];
         let public = PrivateKey::from_bytes(&private).unwrap().public();
         assert_eq!(public.0[..4], [0x85, 0x20, 0xf0, 0x09]);
-        assert_eq!(public.0[28..], [0x4a, 0x9b, 0x4e, 0x6a]);
+        assert_eq!(public.0[28..], [0xaa, 0x9b, 0x4e, 0x6a]);
     }
 }

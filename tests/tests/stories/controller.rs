@@ -6,10 +6,13 @@ use std::sync::Arc;
 use limpet_agent::reconcile::{Wanted, WantedInstance};
 use limpet_controller::dispatch::want::encode_spec;
 use limpet_controller::plan::filter::meets_all;
-use limpet_controller::plan::{Node as PlanNode, Planner, ServiceKey, Standing, Wanted as Placing};
+use limpet_controller::plan::{
+    Node as PlanNode, Planner, ServiceKey, Stage, Standing, Wanted as Placing,
+};
 use limpet_controller::rollout::{
     Aim, Order, Rollouts, Seen, UnitStatus, dependencies_first, following,
 };
+use limpet_controller::store::records::Availability;
 use limpet_protocol::application::{Service, Wave};
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
@@ -36,6 +39,7 @@ pub(crate) struct Story {
     /// What each node said last.
     reports: BTreeMap<NodeId, (BTreeMap<InstanceId, InstanceStatus>, BTreeSet<SpecHash>)>,
     said: BTreeMap<ServiceKey, String>,
+    unplaced: BTreeMap<ServiceKey, Vec<String>>,
 }
 
 fn shop() -> ApplicationName {
@@ -86,6 +90,19 @@ impl Story {
         let node = self.planner.node(&id).ok_or_else(|| format!("there is no node {id}"))?.clone();
         self.planner.set_node(&id, PlanNode { standing, ..node });
         self.standing.insert(id, standing);
+        self.settle();
+        Ok(())
+    }
+
+    /// People let a node have work, or no more.
+    pub(crate) fn let_work(
+        &mut self,
+        name: &str,
+        availability: Availability,
+    ) -> Result<(), String> {
+        let id: NodeId = name.parse().map_err(|error| format!("{name:?}: {error}"))?;
+        let node = self.planner.node(&id).ok_or_else(|| format!("there is no node {id}"))?.clone();
+        self.planner.set_node(&id, PlanNode { availability, ..node });
         self.settle();
         Ok(())
     }
@@ -156,6 +173,8 @@ impl Story {
     }
 
     fn controller(&mut self) {
+        self.hear_reports();
+        self.advance_moves();
         let changed = self.planner.plan().nodes;
         let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
         for key in live.iter().filter(|_| !changed.is_empty()) {
@@ -182,11 +201,69 @@ impl Story {
                 let said = if said.is_empty() { "at rest" } else { &said };
                 self.tell(&format!("{key}: {said}"));
             }
+            self.tell_unplaced(&key);
         }
     }
 
+    /// Tells of slots that are not where they should be, each reason once.
+    fn tell_unplaced(&mut self, key: &ServiceKey) {
+        let unplaced: Vec<String> = self
+            .planner
+            .unplaced(key)
+            .into_iter()
+            .map(|it| format!("{key}.{}: {}", it.slot, it.reason))
+            .collect();
+        let before = self.unplaced.insert(key.clone(), unplaced.clone()).unwrap_or_default();
+        for line in unplaced.iter().filter(|line| !before.contains(line)) {
+            self.tell(line);
+        }
+    }
+
+    /// What the nodes say of instances may end them for good.
+    fn hear_reports(&mut self) {
+        let reports = self.reports.clone();
+        for (id, (statuses, _)) in &reports {
+            if self.standing[id] != Standing::Ready {
+                continue;
+            }
+            for status in statuses.values() {
+                if self.planner.report(id, status) {
+                    let key = ServiceKey::of(&status.instance);
+                    let progress = self.planner.progress().get(&key);
+                    let (done, failed) =
+                        progress.map_or((0, 0), |it| (it.done.len(), it.failed.len()));
+                    self.tell(&format!("{key}: {done} completed, {failed} failed"));
+                }
+            }
+        }
+    }
+
+    /// As the control loop takes moves on.
+    fn advance_moves(&mut self) {
+        let (mut left, mut arrived) = (vec![], vec![]);
+        for (key, slot, step) in self.planner.moves() {
+            let (from, to) = (self.status(key, &step.from, slot), self.status(key, &step.to, slot));
+            let told = self.rollouts.spec_of(key, &step.to, slot).map(|(spec, _)| spec);
+            let is_lost = self.standing[&step.from] == Standing::Lost;
+            match step.stage {
+                Stage::Leaving if from.is_none() || is_lost => left.push((key.clone(), slot)),
+                Stage::Coming { .. }
+                    if to.is_some_and(|it| it.is_ready() && Some(it.spec) == told) =>
+                {
+                    arrived.push((key.clone(), slot));
+                }
+                _ => {}
+            }
+        }
+        left.iter().for_each(|(key, slot)| self.planner.left(key, *slot));
+        arrived.iter().for_each(|(key, slot)| self.planner.arrived(key, *slot));
+    }
+
+    fn status(&self, key: &ServiceKey, id: &NodeId, slot: Slot) -> Option<&InstanceStatus> {
+        self.reports.get(id)?.0.get(&instance(key, slot))
+    }
+
     fn seen(&self, key: &ServiceKey, id: &NodeId, slot: Slot) -> Seen {
-        let instance = instance(key, slot);
         let report = self.reports.get(id);
         let (target, waves) = self.rollouts.target(key).expect("a service that is known");
         let node = self.planner.node(id).expect("a node that is known");
@@ -194,7 +271,7 @@ impl Story {
         Seen {
             node: Some(id.clone()),
             reachable: self.standing[id] == Standing::Ready,
-            status: report.and_then(|(all, _)| all.get(&instance)).map(UnitStatus::of),
+            status: self.status(key, id, slot).map(UnitStatus::of),
             staged: report.is_some_and(|(_, staged)| staged.contains(&target)),
             waves: waves.iter().enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum(),
         }
@@ -228,12 +305,13 @@ impl Story {
         let mut wanted = Wanted::new();
         for share in self.planner.share(id) {
             let key = ServiceKey { application: share.application, service: share.service };
-            for slot in share.slots {
+            for slot in share.slots.iter().copied() {
                 let Some((hash, order)) = self.rollouts.spec_of(&key, id, slot) else { continue };
                 let spec = |hash: SpecHash| Some((hash, self.specs.get(&hash)?.clone()));
                 let Some((hash, body)) = spec(hash) else { continue };
                 let next = self.rollouts.next_of(&key, id, slot).and_then(spec);
-                let want = WantedInstance { order, next, ..WantedInstance::new(hash, body) };
+                let done = share.done.contains(&slot);
+                let want = WantedInstance { order, next, done, ..WantedInstance::new(hash, body) };
                 wanted.insert(instance(&key, slot), want);
             }
         }

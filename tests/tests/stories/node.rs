@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use limpet_agent::health::{Kind, Outcome};
 use limpet_agent::reconcile::{Action, Decision, Observed, Status, Wanted, reconcile};
 use limpet_agent::runtime::ContainerId;
 use limpet_protocol::id::{InstanceId, SpecHash};
-use limpet_protocol::report::{Exit, InstanceStatus};
+use limpet_protocol::report::{Exit, Health, InstanceStatus};
 use limpet_protocol::spec::ImageSource;
 
 /// How long things take.
@@ -14,6 +15,9 @@ const SLOW_IMAGE_MS: u64 = 60_000;
 const START_MS: u64 = 50;
 const STOP_MS: u64 = 30;
 const CRASH_MS: u64 = 300;
+const RUN_MS: u64 = 500;
+const CHECK_MS: u64 = 10;
+const ILL_AFTER_MS: u64 = 1_000;
 
 /// What comes of an image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,6 +26,12 @@ pub(crate) enum Fate {
     Missing,
     Crashes,
     Slow,
+    /// It does its work and ends.
+    Completes,
+    /// Its first attempt in each slot crashes, the others complete.
+    Stumbles,
+    /// Its first attempt in each slot becomes unhealthy.
+    Sickens,
 }
 
 impl Fate {
@@ -31,8 +41,21 @@ impl Fate {
             "missing" => Self::Missing,
             "crashes" => Self::Crashes,
             "slow" => Self::Slow,
+            "completes" => Self::Completes,
+            "stumbles" => Self::Stumbles,
+            "sickens" => Self::Sickens,
             _ => return Err(format!("{text:?} is no fate of an image")),
         })
+    }
+
+    /// How long a container runs, and how it then ends; none if it goes on.
+    fn end(self, is_first: bool) -> Option<(u64, i32)> {
+        match self {
+            Self::Crashes => Some((CRASH_MS, 1)),
+            Self::Stumbles if is_first => Some((CRASH_MS, 1)),
+            Self::Completes | Self::Stumbles => Some((RUN_MS, 0)),
+            _ => None,
+        }
     }
 }
 
@@ -40,8 +63,11 @@ impl Fate {
 #[derive(Debug, Clone)]
 enum Event {
     Image(ImageSource, bool),
-    Started(ContainerId, bool),
+    /// It runs, and will end so, if it will.
+    Started(ContainerId, Option<(u64, i32)>),
     Ended(ContainerId, i32),
+    /// A check that began then has ended, well or not.
+    Checked(ContainerId, Kind, u64, bool),
 }
 
 /// See the module.
@@ -51,6 +77,8 @@ pub(crate) struct Node {
     observed: Observed,
     coming: BTreeMap<(u64, u64), Event>,
     count: u64,
+    /// The first attempt with each image in each slot.
+    first: BTreeMap<(InstanceId, String), u32>,
     decision: Decision,
 }
 
@@ -96,10 +124,10 @@ impl Node {
                 self.observed.image_failed(&image, "no such image", now_ms);
                 Some(format!("cannot have {}", image.reference))
             }
-            Event::Started(id, crashes) => {
+            Event::Started(id, end) => {
                 self.observed.started(&id, 1, now_ms);
-                if crashes {
-                    self.later(now_ms + CRASH_MS, Event::Ended(id.clone(), 1));
+                if let Some((after_ms, code)) = end {
+                    self.later(now_ms + after_ms, Event::Ended(id.clone(), code));
                 }
                 Some(format!("{id} runs"))
             }
@@ -107,7 +135,19 @@ impl Node {
                 self.observed.exited(&id, Exit { code: Some(code), out_of_memory: false }, now_ms);
                 Some(format!("{id} ended with {code}"))
             }
+            Event::Checked(id, kind, begun_ms, passed) => {
+                let before = self.health_of(&id);
+                let outcome =
+                    if passed { Outcome::Passed } else { Outcome::Failed("it is ill".to_owned()) };
+                self.observed.checked(&id, kind, &outcome, (begun_ms, now_ms));
+                let after = self.health_of(&id);
+                (before != after).then(|| format!("{id} is {}", after.unwrap_or("unknown")))
+            }
         }
+    }
+
+    fn health_of(&self, id: &ContainerId) -> Option<&'static str> {
+        self.observed.container(id)?.health().map(Health::as_str)
     }
 
     fn act(
@@ -125,14 +165,18 @@ impl Node {
                 Some(format!("fetches {}", image.reference))
             }
             Action::Start { id, spec, .. } => {
-                let crashes = fate(&spec.image) == Fate::Crashes;
-                self.later(now_ms + START_MS, Event::Started(id.clone(), crashes));
+                let of_slot = (id.instance.clone(), spec.image.reference.clone());
+                let first = *self.first.entry(of_slot).or_insert(id.attempt);
+                let end = fate(&spec.image).end(first == id.attempt);
+                self.later(now_ms + START_MS, Event::Started(id.clone(), end));
                 Some(format!("starts {id} of {}", spec.image.reference))
             }
             Action::Stop { id, .. } => {
                 // What was to come of it does not come any more.
                 self.coming.retain(|_, event| match event {
-                    Event::Started(other, _) | Event::Ended(other, _) => other != id,
+                    Event::Started(other, ..)
+                    | Event::Ended(other, _)
+                    | Event::Checked(other, ..) => other != id,
                     Event::Image(..) => true,
                 });
                 self.later(now_ms + STOP_MS, Event::Ended(id.clone(), 0));
@@ -142,7 +186,16 @@ impl Node {
                 self.observed.removed(id);
                 None
             }
-            Action::Check { .. } => None,
+            Action::Check { id, kind, .. } => {
+                let container = self.observed.container(id)?;
+                let image = &container.spec.as_ref()?.image;
+                let first = self.first.get(&(id.instance.clone(), image.reference.clone()));
+                let ill = fate(image) == Fate::Sickens
+                    && first == Some(&id.attempt)
+                    && now_ms > container.begun_ms + ILL_AFTER_MS;
+                self.later(now_ms + CHECK_MS, Event::Checked(id.clone(), *kind, now_ms, !ill));
+                None
+            }
         }
     }
 

@@ -5,7 +5,8 @@
 //! | `# ...` | for readers |
 //! | `node NAME [LABEL=VALUE ...]` | a node joins |
 //! | `away NAME`, `lost NAME`, `back NAME` | its link goes, it is given up, its link is there again |
-//! | `image NAME good\|missing\|crashes\|slow` | what comes of an image that is used from now on |
+//! | `drain NAME`, `active NAME` | a person takes its work away, or lets it have work again |
+//! | `image NAME FATE` | what comes of an image that is used from now on: `good`, `missing`, `slow`, `crashes`, `completes`, `stumbles` (its first attempt crashes), `sickens` (its first attempt) |
 //! | `service NAME IMAGE [KEY=VALUE ...]` | what is wanted of a service from the next `apply` on |
 //! | `apply` | the services are wanted |
 //! | `pause NAME`, `resume NAME` | a person's order |
@@ -14,15 +15,19 @@
 //!
 //! Keys of a service: `replicas`, `global`, `parallelism`, `delay`, `monitor`, `ratio` (percent),
 //! `action`, `start-first`, `after`, `follows` (a service), `waves` (`LABEL:VALUE` or `N%`, with commas),
-//! `success`, `down` (percent, number).
+//! `success`, `down` (percent, number), `job` (`COMPLETIONS:PARALLELISM`), `retries` (of a run that fails),
+//! `check` (its interval).
 
 use std::fmt::Write as _;
 
+use limpet_controller::store::records::Availability;
 use limpet_protocol::application::{
     Attribute, Constraint, FailureAction, Mode, Portion, Service, Wave, WavePolicy,
 };
 use limpet_protocol::assignment::UpdateOrder;
-use limpet_protocol::spec::{Dependency, DependencyCondition, ImageSource, Spec};
+use limpet_protocol::spec::{
+    Dependency, DependencyCondition, HealthCheck, HealthTest, ImageSource, RestartCondition, Spec,
+};
 
 use super::controller::Story;
 
@@ -51,6 +56,8 @@ fn command(story: &mut Story, words: &[&str]) -> Result<(), String> {
         ["away", name] => story.stand(name, "away"),
         ["lost", name] => story.stand(name, "lost"),
         ["back", name] => story.stand(name, "back"),
+        ["drain", name] => story.let_work(name, Availability::Drain),
+        ["active", name] => story.let_work(name, Availability::Active),
         ["image", name, what] => story.image(name, what),
         ["service", name, image, keys @ ..] => {
             let service = service(name, image, keys)?;
@@ -133,7 +140,32 @@ fn set(service: &mut Service, key: &str, value: &str) -> Result<(), String> {
             let most = Portion::Count(number(value)?);
             service.waves.get_or_insert_with(waves).max_unavailable = Some(most);
         }
+        "job" | "retries" | "check" => set_life(service, key, value)?,
         _ => return Err(format!("{key:?} is no key of a service")),
+    }
+    Ok(())
+}
+
+/// Keys of how single instances live and end.
+fn set_life(service: &mut Service, key: &str, value: &str) -> Result<(), String> {
+    match key {
+        "job" => {
+            let (completions, parallelism) = value.split_once(':').unwrap_or((value, value));
+            let (completions, parallelism) = (number(completions)?, number(parallelism)?);
+            service.mode = Mode::ReplicatedJob { completions, parallelism };
+            service.spec.restart.condition = RestartCondition::OnFailure;
+        }
+        "retries" => service.spec.restart.max_attempts = Some(number(value)?),
+        _ => {
+            service.spec.healthcheck = Some(HealthCheck {
+                test: HealthTest::Shell("true".to_owned()),
+                interval_ms: Some(number(value)?),
+                timeout_ms: None,
+                retries: Some(2),
+                start_period_ms: None,
+                start_interval_ms: None,
+            });
+        }
     }
     Ok(())
 }

@@ -63,7 +63,7 @@ fn drained_slots_go_one_after_the_other_and_never_run_twice() {
     assert_eq!((told(&planner, "n1"), told(&planner, "n2")), (vec![2, 3], vec![1]));
     assert!(planner.share(&id("n2")).iter().all(|share| share.service.as_str() == "all"));
     assert!(planner.unplaced(&key("web")).iter().any(|u| u.slot == Slot(3)
-        && u.reason == "node n1 is drained: it moves when 1 others have arrived"));
+        && u.reason == "node n1 is drained: it moves when another has arrived"));
     planner.arrived(&key("web"), Slot(1));
     assert_eq!(planner.plan(), Changes::default(), "it has not left yet");
     planner.left(&key("web"), Slot(1));
