@@ -13,6 +13,7 @@ pub mod keeper;
 pub mod ledger;
 pub mod link;
 pub mod load;
+pub mod network;
 pub mod probe;
 pub mod reconcile;
 pub mod report;

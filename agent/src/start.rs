@@ -13,7 +13,7 @@ use limpet_protocol::message::NodeFacts;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::config::{AgentArgs, Config, ConfigError, LogFormat};
+use crate::config::{AgentArgs, Config, ConfigError, LogFormat, Switch};
 use crate::control_loop::{ControlLoop, Memory, Parts, StoreImages};
 use crate::image::{ControllerRegistry, ImageError, ImageStore, Registries};
 use crate::ledger::identity::{Identity, IdentityError};
@@ -23,8 +23,11 @@ use crate::link::join::{JoinError, JoinSettings, join};
 use crate::link::{Link, LinkSettings};
 use crate::load;
 use crate::load::devices::Devices;
+use crate::network::{self, Networking};
 use crate::runtime::keeper_client::KeeperRuntime;
 use crate::runtime::{Runtime as _, RuntimeEvent, RuntimePaths};
+use limpet_network::tunnel::PrivateKey;
+use sha2::Digest as _;
 
 /// Threads for blocking work: three layers that are fetched or unpacked, one sweep of leftovers or
 /// unneeded images, and beside those, which may take minutes, always one for a write of the ledger
@@ -215,7 +218,9 @@ fn assemble(
         secret: identity.secret.clone(),
         boot: counted.count,
     });
+    let network = networking(config, &identity, &ledger);
     Ok(ControlLoop::new(Parts {
+        network,
         runtime: KeeperRuntime::connect(paths.clone(), exe),
         images,
         link,
@@ -230,6 +235,29 @@ fn assemble(
         boot: counted.count,
         stop_on_exit: config.stop_on_exit,
     }))
+}
+
+fn networking(config: &Config, identity: &Identity, ledger: &Ledger) -> Networking {
+    if config.network.switch == Switch::Off {
+        return Networking::off(Some(
+            "networks of containers are switched off: services reach nobody unless they have \
+             `network_mode: host`"
+                .to_owned(),
+        ));
+    }
+    let digest = sha2::Sha256::digest(identity.secret.as_bytes()).into();
+    let key = ledger.mesh_key();
+    let proof = limpet_seal::prove_mesh(&digest, &identity.node, key.public());
+    let key = match PrivateKey::from_bytes(key.private()) {
+        Ok(key) => key,
+        Err(error) => return Networking::off(Some(format!("containers get no networks: {error}"))),
+    };
+    let broker = &config.controller;
+    let images = identity.image_host.clone().unwrap_or_else(|| broker.host.clone());
+    let masters = [(broker.host.clone(), broker.port), (images, identity.image_port)];
+    let node = identity.node.clone();
+    let config = config.network.clone();
+    Networking::open(network::Settings { node, config, key, proof, masters })
 }
 
 fn registries(config: &Config, identity: &Identity) -> Registries {

@@ -25,6 +25,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// Does actions and returns how many were begun.
     pub(super) fn perform(&mut self, actions: Vec<Action>) -> usize {
         let mut begun = 0;
+        self.prepare_networks(&actions);
         for action in actions {
             let done = match &action {
                 Action::PrepareImage(image) => {
@@ -65,19 +66,20 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             self.observed.unapply(&Action::PrepareImage(spec.image.clone()));
             return true;
         };
+        let network = match self.network.of(id, spec, &self.observed) {
+            Ok(network) => network,
+            Err(reason) => return self.cannot_start(action, id, &reason),
+        };
         let request = ContainerRequest {
             id: id.clone(),
             spec: spec.clone(),
             spec_hash: hash,
             image,
-            network: None,
+            network,
         };
         match self.runtime.start(&request) {
             Err(error @ (RuntimeError::Unsupported { .. } | RuntimeError::Io { .. })) => {
-                self.observed.apply(action, self.clock.now_ms());
-                self.create_failed(id, &crate::start::chain(&error));
-                self.runs.begun(&id.instance);
-                true
+                self.cannot_start(action, id, &crate::start::chain(&error))
             }
             result => {
                 let passed_on = self.passed_on(action, result);
@@ -88,6 +90,14 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 passed_on
             }
         }
+    }
+
+    /// It cannot even be asked for: that is a failed attempt too.
+    fn cannot_start(&mut self, action: &Action, id: &ContainerId, reason: &str) -> bool {
+        self.observed.apply(action, self.clock.now_ms());
+        self.create_failed(id, reason);
+        self.runs.begun(&id.instance);
+        true
     }
 
     fn stop(&mut self, action: &Action, id: &ContainerId, spec: Option<&Spec>) -> bool {
@@ -121,6 +131,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         match event {
             RuntimeEvent::Snapshot(states) => self.snapshot(&states),
             RuntimeEvent::Started { id, pid } => {
+                self.network.made(&id);
                 self.observed.started(&id, pid, now_ms);
                 self.event_about(&id, EventKind::Started, "runs");
             }
@@ -180,13 +191,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.observed.snapshot(states, now_ms, wall_ms);
         self.learn_specs();
         self.runtime_ready = true;
-        if let Some(conditions) = self.runtime.conditions()
-            && conditions != self.facts.conditions
-        {
-            tracing::info!("what this node lacks: {}", conditions.join("; "));
-            self.facts.conditions = conditions;
-            self.link_state.presence_due = true;
-        }
+        self.network.adopt();
+        self.look_at_conditions();
         if !std::mem::replace(&mut self.swept, true) {
             self.sweep(states);
         }

@@ -58,6 +58,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 };
                 self.reporter.repeat();
                 self.events.repeat();
+                self.locate();
             }
             LinkEvent::Lost { reason } => {
                 let told = self.link_state.told_lost;
@@ -195,6 +196,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.event(EventKind::AssignmentAccepted, None, message);
         if self.ending_at_ms.is_none() {
             self.wanted = instances;
+            self.network.follow(accepted.assignment.network.as_ref());
             self.stock.next_assignment();
         }
         let effects = self.intake.stored(accepted);
@@ -219,6 +221,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Ok(Job::HungUp(exec)) => self.kill_exec(exec, SIGKILL),
             Ok(Job::RunsKept { number, result }) => self.runs_kept(number, result),
             Ok(Job::Tidied) => {}
+            Ok(Job::Located(located)) => self.located(located),
+            Ok(Job::NetworkEnded) => tracing::debug!("a part of the network ended"),
             Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),
             Err(error) => tracing::error!("a task of the agent failed: {error}"),
         }

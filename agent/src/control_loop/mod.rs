@@ -11,6 +11,7 @@
 //! | link event | a channel |
 //! | job ended | [`JoinSet::join_next`] says so |
 //! | answer of a call | a channel |
+//! | a neighbour told | a channel |
 //! | time | computed anew in every turn |
 //! | time on the wall | a timer stays ready until it is read |
 //! | devices | the kernel keeps what was not read |
@@ -23,6 +24,7 @@ mod doing;
 mod hearing;
 mod images;
 mod memory;
+mod networks;
 mod news;
 mod schedules;
 mod telling;
@@ -44,6 +46,7 @@ use crate::ledger::runs::RunsFile;
 use crate::ledger::{Accepted, Ledger, LedgerError, Loaded};
 use crate::link::{Link, LinkTask};
 use crate::load::devices::Devices;
+use crate::network::{Located, Networking};
 use crate::reconcile::{ImageKey, Observed, Wanted, WantedInstance, reconcile};
 use crate::report::Reporter;
 use crate::report::events::EventQueue;
@@ -87,6 +90,8 @@ pub struct Parts<R, I> {
     pub devices: Devices,
     /// Where its secrets are sealed to.
     pub seal_key: SealKey,
+    /// The networks of its containers.
+    pub network: Networking,
     /// Which node it is.
     pub node: limpet_protocol::id::NodeId,
     /// Which boot this is.
@@ -130,6 +135,10 @@ enum Job {
     },
     /// Leftovers or unneeded images are gone.
     Tidied,
+    /// Where the node and the controller are was found out.
+    Located(Located),
+    /// Names are not answered or neighbours not heard any more.
+    NetworkEnded,
     LinkEnded,
 }
 
@@ -164,6 +173,7 @@ pub struct ControlLoop<R, I> {
     /// When the devices are looked at, because they changed.
     devices_due_ms: Option<u64>,
     seal_key: SealKey,
+    network: Networking,
     node: limpet_protocol::id::NodeId,
     boot: u64,
     clock: Clock,
@@ -182,7 +192,7 @@ pub struct ControlLoop<R, I> {
 impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// A loop that has not begun.
     #[must_use]
-    pub fn new(parts: Parts<R, I>) -> Self {
+    pub fn new(mut parts: Parts<R, I>) -> Self {
         let Parts { ledger: (ledger, loaded), link: (link, link_task), memory, .. } = parts;
         let clock = Clock::start();
         let mut jobs = JoinSet::new();
@@ -193,6 +203,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let mut events = EventQueue::new(parts.boot, memory.last_event());
         let observed = Observed::new(memory.attempts().clone(), memory.past().clone());
         let wanted = loaded.accepted.as_ref().map(wanted_of).unwrap_or_default();
+        let network = loaded.accepted.as_ref().and_then(|it| it.assignment.network.as_ref());
+        parts.network.follow(network);
         telling::started(&mut events, &loaded, &clock);
         Self {
             runtime: parts.runtime,
@@ -221,6 +233,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             devices: parts.devices,
             devices_due_ms: None,
             seal_key: parts.seal_key,
+            network: parts.network,
             node: parts.node,
             boot: parts.boot,
             clock,
@@ -250,6 +263,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 event = self.link.next_event() => self.link_event(event),
                 Some(job) = self.jobs.join_next() => self.job_ended(job),
                 Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
+                told = self.network.next_told() => self.network.told(told),
                 () = sleep => {}
                 () = self.wall_timer.gone_off() => {}
                 () = self.devices.changed() => self.devices_changed(),
@@ -282,6 +296,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         } else if self.runtime_ready {
             wake = Some(self.clock.now_ms());
         }
+        let network_due_ms = self.look_at_network();
         let generation = self.intake.current().map(|current| current.assignment.generation);
         if self.runtime_ready {
             self.reporter.stage(decision.staged);
@@ -293,7 +308,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.calls.follow(|instance| observed.newest(instance));
         let devices_due_ms = self.look_at_devices();
         let rest = [self.tell(), self.ask(), self.store_again(), self.ending_at_ms];
-        for due in [commands_due_ms, devices_due_ms].into_iter().chain(rest) {
+        for due in [commands_due_ms, devices_due_ms, network_due_ms].into_iter().chain(rest) {
             wake = [wake, due].into_iter().flatten().min();
         }
         self.memory.keep(self.observed.attempts(), self.observed.past(), self.events.last());

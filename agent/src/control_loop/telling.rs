@@ -211,7 +211,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let (boot, session) = (self.boot, self.link_state.session);
         let facts = online.then(|| self.facts.clone());
         let key = online.then(|| self.seal_key.clone());
-        let presence = NodePresence { online, boot, session, facts, key, mesh: None };
+        let mesh = if online { self.network.mesh() } else { None };
+        let presence = NodePresence { online, boot, session, facts, key, mesh };
         self.say(Topic::Up(self.node.clone()), &presence)
     }
 

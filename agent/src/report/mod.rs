@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
+use limpet_protocol::network::NetworkReport;
 use limpet_protocol::report::{InstanceStatus, Report};
 
 use crate::reconcile::Status;
@@ -26,6 +27,7 @@ pub struct Reporter {
     observed: Option<Generation>,
     instances: BTreeMap<InstanceId, InstanceStatus>,
     staged: Vec<SpecHash>,
+    network: Option<NetworkReport>,
     changed: bool,
     not_before_ms: u64,
 }
@@ -40,6 +42,7 @@ impl Reporter {
             observed: None,
             instances: BTreeMap::new(),
             staged: Vec::new(),
+            network: None,
             changed: true,
             not_before_ms: 0,
         }
@@ -61,6 +64,12 @@ impl Reporter {
     pub fn stage(&mut self, staged: Vec<SpecHash>) {
         self.changed |= self.staged != staged;
         self.staged = staged;
+    }
+
+    /// Takes over how the network fares.
+    pub fn connect(&mut self, network: Option<NetworkReport>) {
+        self.changed |= self.network != network;
+        self.network = network;
     }
 
     /// It must be told again: nobody may have heard it.
@@ -86,7 +95,7 @@ impl Reporter {
             observed: self.observed,
             instances: self.instances.values().cloned().collect(),
             staged: self.staged.clone(),
-            network: None,
+            network: self.network.clone(),
         }
     }
 

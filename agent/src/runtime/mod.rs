@@ -74,8 +74,8 @@ pub struct ContainerNetwork {
     pub namespace: PathBuf,
     /// The container's addresses, for its `/etc/hosts`.
     pub addresses: Vec<IpAddr>,
-    /// The node as the container sees it: its name server and gateway.
-    pub gateway: IpAddr,
+    /// The node as the container sees it, its name server and gateway; none if it leads nowhere.
+    pub gateway: Option<IpAddr>,
 }
 
 impl ContainerRequest {

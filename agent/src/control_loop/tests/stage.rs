@@ -542,6 +542,7 @@ impl Node {
             images: FakeImages { hangs: self.images_hang },
             link: Link::new(settings),
             seal_key: ledger.seal_key("secret"),
+            network: crate::network::Networking::off(None),
             ledger: (ledger, loaded),
             memory: Memory::open(&run, boot),
             runs,

@@ -38,7 +38,7 @@ pub(super) fn hosts(
         line(&mut text, "127.0.1.1", hostname);
     }
     for (name, address) in &spec.network.extra_hosts {
-        let gateway = network.map(|network| network.gateway.to_string());
+        let gateway = network.and_then(|it| it.gateway).map(|gateway| gateway.to_string());
         let address = match (address.as_str(), gateway) {
             ("host-gateway", Some(gateway)) => gateway,
             ("host-gateway", None) if spec.network.mode == NetworkMode::Host => {
@@ -64,8 +64,8 @@ fn line(text: &mut String, address: &str, name: &str) {
 /// Content of `/etc/resolv.conf`; none takes the node's own. In a network the node answers, and asks
 /// the servers of the service for what it does not know.
 pub(super) fn resolv_conf(spec: &Spec, network: Option<&ContainerNetwork>) -> Option<String> {
-    if let Some(network) = network {
-        return Some(format!("nameserver {}\n", network.gateway));
+    if let Some(gateway) = network.and_then(|network| network.gateway) {
+        return Some(format!("nameserver {gateway}\n"));
     }
     let servers = &spec.network.dns;
     (!servers.is_empty())

@@ -178,6 +178,7 @@ impl Life {
             boot: 1,
             seal_key,
             stop_on_exit: false,
+            network: limpet_agent::network::Networking::off(None),
         });
         let (end, told) = mpsc::channel(1);
         let story = async {

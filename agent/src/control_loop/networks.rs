@@ -1,0 +1,62 @@
+//! Networks of containers, as the loop sees them: made before a start, looked at in every turn.
+
+use super::{ControlLoop, Images, Job};
+use crate::network::Located;
+use crate::reconcile::Action;
+use crate::runtime::Runtime;
+
+impl<R: Runtime, I: Images> ControlLoop<R, I> {
+    /// Makes the networks of all containers that are about to start, so that their packets pass from the
+    /// first on.
+    pub(super) fn prepare_networks(&mut self, actions: &[Action]) {
+        if !self.runtime_ready {
+            return;
+        }
+        let starts = actions.iter().filter_map(|action| match action {
+            Action::Start { id, spec, .. } => Some((id, &**spec)),
+            _ => None,
+        });
+        self.network.prepare(starts);
+    }
+
+    /// Lets the network follow what changed. Returns when to look again.
+    pub(super) fn look_at_network(&mut self) -> Option<u64> {
+        if !self.runtime_ready {
+            return None;
+        }
+        let (tasks, again_ms) = self.network.update(&self.observed, self.clock.now_ms());
+        for task in tasks {
+            self.jobs.spawn(async move {
+                task.await;
+                Job::NetworkEnded
+            });
+        }
+        self.reporter.connect(self.network.report(self.clock.now_ms()));
+        self.look_at_conditions();
+        again_ms
+    }
+
+    /// What the node lacks is told when it changes.
+    pub(super) fn look_at_conditions(&mut self) {
+        let Some(mut conditions) = self.runtime.conditions() else { return };
+        conditions.extend(self.network.conditions());
+        if conditions != self.facts.conditions {
+            tracing::info!("what this node lacks: {}", conditions.join("; "));
+            self.facts.conditions = conditions;
+            self.link_state.presence_due = true;
+        }
+    }
+
+    /// Finds out where the broker is and which of the node's addresses leads there.
+    pub(super) fn locate(&mut self) {
+        if let Some(locating) = self.network.locate() {
+            self.jobs.spawn(async move { Job::Located(locating.await) });
+        }
+    }
+
+    pub(super) fn located(&mut self, located: Located) {
+        if self.network.located(located) {
+            self.link_state.presence_due = true;
+        }
+    }
+}
