@@ -11,15 +11,14 @@
 mod draw;
 mod node;
 mod start;
+mod tasks;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 
 use limpet_network::datapath::{Datapath, DatapathError, Lack};
-use limpet_network::neighbours::Told;
 use limpet_network::tag::Tag;
 use limpet_network::tunnel::PrivateKey;
 use limpet_protocol::id::NodeId;
@@ -33,12 +32,10 @@ use crate::reconcile::Observed;
 use crate::runtime::{ContainerId, ContainerNetwork};
 use draw::{Attached, Traits};
 use node::Node;
+pub use tasks::{News, Task};
 
-/// Something that runs beside the loop until the network ends or changes.
-pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
-
-/// What neighbours tell waits here; the loop reads it in every turn.
-const TOLD_QUEUE: usize = 64;
+/// What tasks tell waits here; the loop reads it in every turn.
+const NEWS_QUEUE: usize = 64;
 /// How soon what the kernel or a socket refused is tried again.
 const AGAIN_MS: u64 = 5_000;
 
@@ -90,13 +87,15 @@ struct On {
     adopted: bool,
     guarded: BTreeSet<SocketAddr>,
     own: BTreeSet<IpAddr>,
-    told: (mpsc::Sender<Told>, mpsc::Receiver<Told>),
+    news: (mpsc::Sender<News>, mpsc::Receiver<News>),
     /// Something changed since the last picture was drawn.
     dirty: bool,
     /// When something that was refused is tried again.
     again_ms: Option<u64>,
     /// What was refused last, for people.
     problem: Option<String>,
+    /// Why names are not answered.
+    names_problem: Option<String>,
 }
 
 impl Networking {
@@ -132,7 +131,8 @@ impl Networking {
             adopted: false,
             guarded: BTreeSet::new(),
             own: BTreeSet::new(),
-            told: mpsc::channel(TOLD_QUEUE),
+            news: mpsc::channel(NEWS_QUEUE),
+            names_problem: None,
             dirty: false,
             again_ms: None,
             problem: None,
@@ -142,8 +142,9 @@ impl Networking {
 
     /// What the node lacks, for people.
     pub fn conditions(&self) -> impl Iterator<Item = String> {
-        let problem = self.on.as_ref().and_then(|on| on.problem.clone());
-        self.conditions.iter().cloned().chain(problem)
+        let on = self.on.iter();
+        let problems = on.flat_map(|on| [&on.problem, &on.names_problem]).flatten();
+        self.conditions.iter().chain(problems).cloned()
     }
 
     /// Takes over the network of an assignment.
@@ -234,21 +235,25 @@ impl Networking {
         }
     }
 
-    /// What a neighbour said. Cancelling loses nothing: it is a channel.
-    pub async fn next_told(&mut self) -> Told {
+    /// What a task tells. Cancelling loses nothing: it is a channel.
+    pub async fn next_news(&mut self) -> News {
         match &mut self.on {
-            Some(on) => match on.told.1.recv().await {
-                Some(told) => told,
+            Some(on) => match on.news.1.recv().await {
+                Some(news) => news,
                 None => std::future::pending().await,
             },
             None => std::future::pending().await,
         }
     }
 
-    /// Takes over what a neighbour said.
-    pub fn told(&mut self, told: Told) {
-        if let Some(on) = &mut self.on {
-            on.heard(told);
+    /// Takes over what a task told.
+    pub fn hear(&mut self, news: News) {
+        let Some(on) = &mut self.on else { return };
+        match news {
+            News::Neighbour((node, said)) => {
+                on.dirty |= on.node.as_mut().is_some_and(|own| own.heard(node, said));
+            }
+            News::Names(problem) => on.names_problem = problem,
         }
     }
 
@@ -258,19 +263,13 @@ impl Networking {
         let Some(on) = &mut self.on else { return (vec![], None) };
         on.look_at(observed);
         let again = on.again_ms.is_some_and(|at_ms| at_ms <= now_ms);
-        let mut tasks = vec![];
         if (on.dirty || again) && on.adopted {
             on.again_ms = None;
             on.problem = None;
             on.redraw();
         }
-        if let Some(node) = &mut on.node
-            && on.adopted
-        {
-            let (begun, problem) = node.begin_tasks(&on.told.0, now_ms);
-            tasks = begun;
-            on.problem = on.problem.take().or(problem);
-        }
+        let node = on.node.as_mut().filter(|_| on.adopted);
+        let tasks = node.map_or(vec![], |node| node.begin_tasks(&on.news.0, now_ms));
         if on.problem.is_some() && on.again_ms.is_none() {
             on.again_ms = Some(now_ms.saturating_add(AGAIN_MS));
         }
@@ -341,12 +340,6 @@ impl On {
                 let removed = self.datapath.remove();
                 self.remember(removed, "remove the network");
             }
-        }
-    }
-
-    fn heard(&mut self, (node, said): Told) {
-        if let Some(own) = &mut self.node {
-            self.dirty |= own.heard(node, said);
         }
     }
 

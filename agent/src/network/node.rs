@@ -5,12 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use limpet_network::addresses::{AddressBook, VirtualAddresses, Wish};
 use limpet_network::datapath::{Datapath, Gateway};
 use limpet_network::names::Names;
-use limpet_network::neighbours::{self, NeighbourPeer, Neighbours, Told, View};
+use limpet_network::neighbours::{self, NeighbourPeer, View};
 use limpet_network::picture::{Addresses, Picture, ServiceKey};
 use limpet_network::rules::{Ground, SoleForwarder, ruleset};
 use limpet_network::tag::Tag;
@@ -20,15 +19,14 @@ use limpet_protocol::id::NodeId;
 use limpet_protocol::network::{Neighbour, NetworkReport, NodeNetwork, Peer, Subnet};
 use tokio::sync::{mpsc, watch};
 
+use super::Settings;
 use super::draw::{self, Attached, Known};
-use super::{Settings, Task};
+use super::tasks::{self, News, Task};
 use crate::runtime::ContainerId;
 use crate::start::chain;
 
 /// How long a peer may be silent before it is told to be unreachable.
 const PATIENCE_MS: u64 = 15_000;
-/// How soon a port that is taken is tried again.
-const BIND_AGAIN: Duration = Duration::from_secs(5);
 /// Which of a subnet's addresses is the node.
 const GATEWAY: u128 = 1;
 
@@ -247,50 +245,39 @@ impl Node {
         Some(TunnelPeer { key, endpoints: peer.endpoints.clone(), allowed, keepalive: None })
     }
 
-    /// Begins what runs beside the loop and does not run yet; and what kept it from beginning.
-    pub(super) fn begin_tasks(
-        &mut self,
-        told: &mpsc::Sender<Told>,
-        now_ms: u64,
-    ) -> (Vec<Task>, Option<String>) {
+    /// Begins what runs beside the loop and does not run yet.
+    pub(super) fn begin_tasks(&mut self, news: &mpsc::Sender<News>, now_ms: u64) -> Vec<Task> {
         let mut tasks: Vec<Task> = vec![];
-        let mut problem = None;
         for peer in &self.network.peers {
             if !self.neighbours.contains_key(&peer.node) {
                 self.silent_since_ms.entry(peer.node.clone()).or_insert(now_ms);
             }
         }
-        if !self.stands() {
-            return (tasks, None);
-        }
-        if !self.answers_names {
+        if self.stands() && !std::mem::replace(&mut self.answers_names, true) {
+            let gateways = super::start::all(&self.gateway).into_iter();
             let settings = dns::Settings {
-                listen: super::start::all(&self.gateway)
-                    .into_iter()
-                    .map(|address| SocketAddr::new(address, dns::PORT))
-                    .collect(),
+                listen: gateways.map(|it| SocketAddr::new(it, dns::PORT)).collect(),
                 resolv_conf: PathBuf::from("/etc/resolv.conf"),
             };
-            match dns::Server::bind(settings) {
-                Ok(server) => {
-                    self.answers_names = true;
-                    tasks.push(Box::pin(server.run(self.names.subscribe())));
-                }
-                Err(error) => {
-                    problem =
-                        Some(format!("names of services are not answered: {}", chain(&error)));
-                }
-            }
+            tasks.push(Box::pin(tasks::answer_names(
+                settings,
+                self.names.subscribe(),
+                news.clone(),
+            )));
         }
-        if !self.hears_neighbours && !self.network.peers.is_empty() {
+        let has_peers = !self.network.peers.is_empty();
+        if self.stands() && has_peers && !std::mem::replace(&mut self.hears_neighbours, true) {
             let settings = neighbours::Settings {
                 listen: SocketAddr::new(IpAddr::V4(self.gateway.v4), neighbours::PORT),
                 pools: vec![self.network.pool, self.network.pool6],
             };
-            self.hears_neighbours = true;
-            tasks.push(Box::pin(talk(settings, self.view.subscribe(), told.clone())));
+            tasks.push(Box::pin(tasks::hear_neighbours(
+                settings,
+                self.view.subscribe(),
+                news.clone(),
+            )));
         }
-        (tasks, problem)
+        tasks
     }
 
     fn unreachable(&self, now_ms: u64) -> impl Iterator<Item = &NodeId> {
@@ -318,20 +305,5 @@ impl Node {
             unreachable: self.unreachable(now_ms).cloned().collect(),
             tunnel: self.tunnel.as_ref().map(Tunnel::kind),
         }
-    }
-}
-
-/// Talks to neighbours until the network ends.
-async fn talk(
-    settings: neighbours::Settings,
-    view: watch::Receiver<Arc<View>>,
-    told: mpsc::Sender<Told>,
-) {
-    while !told.is_closed() && view.has_changed().is_ok() {
-        match Neighbours::bind(settings.clone()).await {
-            Ok(neighbours) => return neighbours.run(view, told).await,
-            Err(error) => tracing::warn!("other nodes are not heard: {}", chain(&error)),
-        }
-        tokio::time::sleep(BIND_AGAIN).await;
     }
 }
