@@ -117,17 +117,19 @@ impl World {
         if begins {
             self.restore_rollouts()?;
         }
+        let mut restored = BTreeSet::new();
         for (key, entry) in assignments {
             let assignment: AssignmentRecord = read(&key, &entry.value)?;
             if self.fleet.contains_key(&assignment.node)
                 && self.dispatch.wanted(&assignment.node).is_none()
             {
                 self.planner.restore(&assignment);
-                self.unsettled.insert(assignment.node.clone());
-                self.restore_units(&assignment);
+                restored.insert(assignment.node.clone());
                 self.dispatch.publish(self.now_ms, assignment);
             }
         }
+        restored.iter().for_each(|id| self.restore_units(id));
+        self.unsettled.extend(restored);
         if begins {
             self.dispatch.sweep_specs();
         }
@@ -157,12 +159,14 @@ impl World {
         Ok(())
     }
 
-    fn restore_units(&mut self, assignment: &AssignmentRecord) {
+    /// What a node was told last says which spec its slots have, where they are not on their way.
+    fn restore_units(&mut self, id: &NodeId) {
+        let Some(assignment) = self.dispatch.wanted(id) else { return };
         for share in &assignment.services {
             let (application, service) = (share.application.clone(), share.service.clone());
             let key = ServiceKey { application, service };
-            for slot in &share.slots {
-                self.rollouts.restore_unit(&key, &assignment.node, *slot, share.spec);
+            for slot in share.slots.iter().filter(|slot| self.planner.is_meant(&key, id, **slot)) {
+                self.rollouts.restore_unit(&key, id, *slot, share.spec);
             }
         }
     }

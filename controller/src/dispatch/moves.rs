@@ -60,7 +60,8 @@ impl World {
     }
 }
 
-fn holds(share: &AssignedService, key: &ServiceKey, slot: Slot) -> bool {
+/// Whether a share has a slot of a service.
+pub(super) fn holds(share: &AssignedService, key: &ServiceKey, slot: Slot) -> bool {
     share.application == key.application
         && share.service == key.service
         && share.slots.contains(&slot)

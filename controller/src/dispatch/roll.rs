@@ -3,7 +3,7 @@
 //! In: the nodes on which something was placed anew, and what nodes say. Out: nodes whose share is
 //! another, events, and the records of rollouts in the store.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use limpet_protocol::application::Wave;
 use limpet_protocol::codec;
@@ -50,20 +50,19 @@ impl World {
     fn roll_placed(&mut self, changed: &BTreeSet<NodeId>) {
         let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
         for key in live.iter().filter(|_| !changed.is_empty()) {
-            let slots = |node: &NodeId| (node.clone(), self.planner.slots_on(key, node));
-            let on: BTreeMap<NodeId, BTreeSet<Slot>> = changed.iter().map(slots).collect();
-            self.rollouts.placed(key, &on);
-            for (node, slots) in &on {
-                for slot in slots {
-                    self.look_at_slot(key, node, *slot);
+            self.rollouts.placed(key, changed, &self.planner);
+            for node in changed {
+                for slot in self.planner.slots_on(key, node) {
+                    self.look_at_slot(key, node, slot);
                 }
             }
         }
     }
 
-    /// Shows a slot to the rollout of its service, if there is one.
+    /// Shows a slot to the rollout of its service, if there is one. One that moves is where it goes:
+    /// the node that gives it has nothing to say any more.
     pub(crate) fn look_at_slot(&mut self, key: &ServiceKey, id: &NodeId, slot: Slot) {
-        if !self.rollouts.is_live(key) {
+        if !self.rollouts.is_live(key) || !self.planner.is_meant(key, id, slot) {
             return;
         }
         let Some(node) = self.fleet.get(id) else { return };

@@ -6,6 +6,7 @@ use limpet_protocol::assignment::{AssignedService, UpdateOrder};
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::spec::{Dependency, DependencyCondition};
 
+use super::moves::holds;
 use crate::plan::ServiceKey;
 use crate::plan::progress::{Seen, judge};
 use crate::store::records::Held;
@@ -26,11 +27,16 @@ impl World {
         let key =
             ServiceKey { application: share.application.clone(), service: share.service.clone() };
         let mut parts: BTreeMap<SpecHash, BTreeSet<Slot>> = BTreeMap::new();
-        let next = share.slots.iter().find_map(|slot| self.rollouts.next_of(&key, id, *slot));
+        let meant = |slot: &&Slot| self.planner.is_meant(&key, id, **slot);
+        let stays = share.slots.iter().filter(meant);
+        let next = stays.into_iter().find_map(|slot| self.rollouts.next_of(&key, id, *slot));
         let mut order = UpdateOrder::default();
         for slot in &share.slots {
             let spec = self.rollouts.spec_of(&key, id, *slot);
             let (spec, first) = spec.unwrap_or((share.spec, order));
+            // A slot that another node takes keeps what it has here until it goes.
+            let has = if meant(&slot) { None } else { self.told(id, &key, *slot) };
+            let spec = has.unwrap_or(spec);
             order = first;
             parts.entry(spec).or_default().insert(*slot);
         }
@@ -43,6 +49,13 @@ impl World {
             ..share.clone()
         };
         parts.into_iter().map(part).collect()
+    }
+
+    /// The spec of a slot in the newest assignment of a node.
+    fn told(&self, id: &NodeId, key: &ServiceKey, slot: Slot) -> Option<SpecHash> {
+        let told = self.dispatch.wanted(id)?.services.iter();
+        let mut of_it = told.filter(|share| holds(share, key, slot));
+        of_it.next().map(|share| share.spec)
     }
 
     /// The dependencies of a share whose condition has held over the whole fleet. Those that are on
@@ -110,7 +123,9 @@ impl World {
             return Held::default();
         }
         let progress = self.planner.progress();
-        judge(self.planner.places(key).map(|(node, slot)| {
+        let places = self.planner.places(key);
+        let meant = places.filter(|(node, slot)| self.planner.is_meant(key, node, *slot));
+        judge(meant.map(|(node, slot)| {
             let done = progress.is_done(key, node, slot);
             let instance = key.instance(slot);
             let status = self.fleet.get(node).and_then(|node| node.instances.get(&instance));

@@ -118,8 +118,10 @@ impl Planner {
             && placed.on.get(&step.from).is_some_and(|slots| slots.contains(&slot))
             && !placed.at.contains_key(&slot)
         {
-            placed.at.insert(slot, step.from);
+            placed.at.insert(slot, step.from.clone());
             placed.adrift.insert(slot);
+            // What it shall run there may be another by now.
+            self.books.touch(&step.from);
         }
     }
 }

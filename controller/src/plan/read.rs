@@ -61,6 +61,19 @@ impl Planner {
         placed.cloned().unwrap_or_default()
     }
 
+    /// The node where a slot is meant to be: of one on its way off a drained node, the one that takes
+    /// it. None of services with one instance on each node.
+    #[must_use]
+    pub fn meant(&self, key: &ServiceKey, slot: Slot) -> Option<&NodeId> {
+        self.books.placed.get(key)?.at.get(&slot)
+    }
+
+    /// Whether a slot that is on this node is meant to be there, and not only until another has it.
+    #[must_use]
+    pub fn is_meant(&self, key: &ServiceKey, id: &NodeId, slot: Slot) -> bool {
+        self.meant(key, slot).is_none_or(|at| at == id)
+    }
+
     /// Whether all instances of a service are on this node; not if there are none.
     #[must_use]
     pub fn is_local(&self, key: &ServiceKey, id: &NodeId) -> bool {

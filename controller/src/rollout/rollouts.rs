@@ -133,23 +133,29 @@ impl Rollouts {
         self.live.contains(key)
     }
 
-    /// The nodes on which something of a service moved, with all the slots that each has now.
-    pub fn placed(&mut self, key: &ServiceKey, on: &BTreeMap<NodeId, BTreeSet<Slot>>) {
+    /// Something of a service moved on these nodes, as the planner knows.
+    pub fn placed(&mut self, key: &ServiceKey, changed: &BTreeSet<NodeId>, planner: &Planner) {
         let Some(course) = self.courses.get_mut(key) else { return };
         let Some(crew) = &course.crew else { return };
         let mode = course.aim.mode;
-        let units = |(node, slots): (&NodeId, &BTreeSet<Slot>)| -> Vec<Unit> {
-            slots.iter().map(|slot| Unit::of(mode, node, *slot)).collect()
+        let units = |node: &NodeId| {
+            let slots = planner.slots_on(key, node).into_iter();
+            slots.map(|slot| Unit::of(mode, node, slot)).collect::<Vec<_>>()
         };
-        let there: BTreeSet<Unit> = on.iter().flat_map(units).collect();
-        let known = on.keys().flat_map(|node| crew.on(node));
-        let gone: Vec<Unit> = known.filter(|unit| !there.contains(*unit)).cloned().collect();
+        let there: BTreeSet<Unit> = changed.iter().flat_map(units).collect();
+        let is_gone = |unit: &&Unit| match unit {
+            // It may have gone to a node on which nothing changed by that.
+            Unit::Slot(slot) => planner.meant(key, *slot).is_none(),
+            Unit::Node(_) => !there.contains(*unit),
+        };
+        let known = changed.iter().flat_map(|node| crew.on(node));
+        let gone: Vec<Unit> = known.filter(is_gone).cloned().collect();
         gone.iter().for_each(|unit| course.leave(unit));
         there.iter().for_each(|unit| course.arrive(unit));
         self.dirty.insert(key.clone());
     }
 
-    /// What was last seen of a slot.
+    /// What was last seen of a slot, where it is meant to be.
     pub fn look(&mut self, now_ms: u64, key: &ServiceKey, slot: Slot, seen: &Seen) {
         let Some(course) = self.courses.get_mut(key) else { return };
         let unit = match &seen.node {

@@ -178,15 +178,15 @@ impl Story {
         let changed = self.planner.plan().nodes;
         let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
         for key in live.iter().filter(|_| !changed.is_empty()) {
-            let on = changed.iter().map(|id| (id.clone(), self.planner.slots_on(key, id)));
-            self.rollouts.placed(key, &on.collect());
+            self.rollouts.placed(key, &changed, &self.planner);
         }
         for key in self.rollouts.take_ungathered() {
             self.rollouts.gather(&key, self.planner.places(&key));
         }
         let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
         for key in &live {
-            for (id, slot) in self.planner.places(key) {
+            let places = self.planner.places(key);
+            for (id, slot) in places.filter(|(id, slot)| self.planner.is_meant(key, id, *slot)) {
                 let seen = self.seen(key, id, slot);
                 self.rollouts.look(self.now_ms, key, slot, &seen);
             }
@@ -308,8 +308,12 @@ impl Story {
             for slot in share.slots.iter().copied() {
                 let Some((hash, order)) = self.rollouts.spec_of(&key, id, slot) else { continue };
                 let spec = |hash: SpecHash| Some((hash, self.specs.get(&hash)?.clone()));
+                // A slot that another node takes keeps what it has here until it goes.
+                let meant = self.planner.is_meant(&key, id, slot);
+                let has = self.nodes.get(id).and_then(|node| node.told(&instance(&key, slot)));
+                let hash = has.filter(|_| !meant).unwrap_or(hash);
                 let Some((hash, body)) = spec(hash) else { continue };
-                let next = self.rollouts.next_of(&key, id, slot).and_then(spec);
+                let next = self.rollouts.next_of(&key, id, slot).filter(|_| meant).and_then(spec);
                 let done = share.done.contains(&slot);
                 let want = WantedInstance { order, next, done, ..WantedInstance::new(hash, body) };
                 wanted.insert(instance(&key, slot), want);

@@ -88,6 +88,11 @@ impl Node {
         self.wanted = wanted;
     }
 
+    /// The spec of an instance, as the controller said last.
+    pub(crate) fn told(&self, instance: &InstanceId) -> Option<SpecHash> {
+        self.wanted.get(instance).map(|want| want.spec_hash)
+    }
+
     /// When something happens next.
     pub(crate) fn next_ms(&self) -> Option<u64> {
         let coming = self.coming.keys().next().map(|(at, _)| *at);

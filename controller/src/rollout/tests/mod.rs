@@ -6,10 +6,12 @@ use limpet_protocol::application::{FailureAction, Placement, Portion, Wave};
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::message::NodeFacts;
 
+mod moves;
 mod properties;
 
 use super::*;
-use crate::plan::{Needs, Node, Planner, ServiceKey, Standing, Wanted};
+use crate::plan::{Needs, Node, Planner, ServiceKey, Stage, Standing, Wanted};
+use crate::store::records::Availability;
 
 fn hash(version: u8) -> SpecHash {
     SpecHash([version; 32])
@@ -64,6 +66,10 @@ struct Fleet {
     slow: BTreeSet<u8>,
     /// Nodes that say that they do not have the next image yet.
     without_image: BTreeSet<NodeId>,
+    /// Nodes that give what they have to others.
+    drained: BTreeSet<NodeId>,
+    /// The most units since something else was wanted: of so many a share may fail.
+    units: usize,
     /// Which waves name a node.
     waves: BTreeMap<NodeId, u32>,
     now_ms: u64,
@@ -81,8 +87,24 @@ impl Fleet {
 
     fn stand(&mut self, name: &str, standing: Standing) {
         let id: NodeId = name.parse().unwrap();
-        self.planner.set_node(&id, node(standing));
-        self.standing.insert(id, standing);
+        self.standing.insert(id.clone(), standing);
+        self.set_node(&id);
+    }
+
+    fn drain(&mut self, name: &str, drained: bool) {
+        let id: NodeId = name.parse().unwrap();
+        if drained {
+            self.drained.insert(id.clone())
+        } else {
+            self.drained.remove(&id)
+        };
+        self.set_node(&id);
+    }
+
+    fn set_node(&mut self, id: &NodeId) {
+        let drained = self.drained.contains(id);
+        let availability = if drained { Availability::Drain } else { Availability::Active };
+        self.planner.set_node(id, Node { availability, ..node(self.standing[id]) });
     }
 
     fn apply(&mut self, services: &[(&str, Want)]) {
@@ -108,7 +130,8 @@ impl Fleet {
             let json = serde_json::json!({
                 "application": "a", "service": "s", "image": {"reference": "i"}
             });
-            let service = Service::new(serde_json::from_value(json).unwrap(), want.mode);
+            let mut service = Service::new(serde_json::from_value(json).unwrap(), want.mode);
+            service.update = want.update;
             let wanted = Wanted {
                 placement: Placement::default(),
                 needs: Needs::default(),
@@ -132,12 +155,32 @@ impl Fleet {
         self.agents()
     }
 
+    /// As the control loop takes moves on.
+    fn advance_moves(&mut self) {
+        let run =
+            |key: &ServiceKey, id: &NodeId, slot| self.runs.get(&(key.clone(), id.clone(), slot));
+        let (mut left, mut arrived) = (vec![], vec![]);
+        for (key, slot, step) in self.planner.moves() {
+            let (from, to) = (run(key, &step.from, slot), run(key, &step.to, slot));
+            let told = self.rollouts.spec_of(key, &step.to, slot).map(|(spec, _)| spec);
+            match step.stage {
+                Stage::Leaving if from.is_none() => left.push((key.clone(), slot)),
+                Stage::Coming { .. } if to.is_some_and(|it| it.up && Some(it.spec) == told) => {
+                    arrived.push((key.clone(), slot));
+                }
+                _ => {}
+            }
+        }
+        left.iter().for_each(|(key, slot)| self.planner.left(key, *slot));
+        arrived.iter().for_each(|(key, slot)| self.planner.arrived(key, *slot));
+    }
+
     fn controller(&mut self) {
+        self.advance_moves();
         let changes = self.planner.plan();
         let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
         for key in live.iter().filter(|_| !changes.nodes.is_empty()) {
-            let on = changes.nodes.iter().map(|id| (id.clone(), self.planner.slots_on(key, id)));
-            self.rollouts.placed(key, &on.collect());
+            self.rollouts.placed(key, &changes.nodes, &self.planner);
         }
         for key in self.rollouts.take_ungathered() {
             self.rollouts.gather(&key, self.planner.places(&key));
@@ -150,7 +193,8 @@ impl Fleet {
     fn look(&mut self) {
         let live: Vec<ServiceKey> = self.rollouts.live().cloned().collect();
         for key in live {
-            for (id, slot) in self.planner.places(&key) {
+            let places = self.planner.places(&key);
+            for (id, slot) in places.filter(|(id, slot)| self.planner.is_meant(&key, id, *slot)) {
                 let seen = Seen {
                     node: Some(id.clone()),
                     reachable: self.standing[id] == Standing::Ready,
@@ -175,8 +219,10 @@ impl Fleet {
             for share in self.planner.share(id) {
                 let key = ServiceKey { application: share.application, service: share.service };
                 for slot in share.slots {
-                    let spec = self.rollouts.spec_of(&key, id, slot).unwrap().0;
                     let place = (key.clone(), id.clone(), slot);
+                    let meant = self.planner.is_meant(&key, id, slot);
+                    let has = self.runs.get(&place).filter(|_| !meant).map(|status| status.spec);
+                    let spec = has.unwrap_or(self.rollouts.spec_of(&key, id, slot).unwrap().0);
                     let old = self.runs.get(&place).filter(|status| status.spec == spec);
                     let status = old.cloned().unwrap_or(UnitStatus {
                         spec,
@@ -212,6 +258,7 @@ impl Fleet {
         let mut all: Vec<(Slot, NodeId, u8)> = self
             .planner
             .places(&key)
+            .filter(|(id, slot)| self.planner.is_meant(&key, id, *slot))
             .map(|(id, slot)| {
                 (slot, id.clone(), self.rollouts.spec_of(&key, id, slot).unwrap().0.0[0])
             })

@@ -14,6 +14,8 @@ enum Step {
     Apply(u8),
     /// A node goes or comes back; what it was told last may not have reached it.
     Stand(u32, bool),
+    /// A node gives what it has to others, or takes work again.
+    Drain(u32, bool),
     /// A slot, by its place in the list of all, comes up.
     Up(usize),
     /// One fails.
@@ -30,6 +32,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         1 => (2..6_u8).prop_map(Step::Apply),
         2 => (1..7_u32, any::<bool>()).prop_map(|(node, back)| Step::Stand(node, back)),
+        2 => (1..7_u32, any::<bool>()).prop_map(|(node, begin)| Step::Drain(node, begin)),
         6 => (0..12_usize).prop_map(Step::Up),
         3 => (0..12_usize).prop_map(Step::Fail),
         1 => (0..12_usize).prop_map(Step::Down),
@@ -89,6 +92,7 @@ fn wants() -> impl Strategy<Value = Want> {
 fn told(fleet: &Fleet) -> BTreeMap<(NodeId, Slot), SpecHash> {
     let key = key("s");
     let places = fleet.planner.places(&key);
+    let places = places.filter(|(id, slot)| fleet.planner.is_meant(&key, id, *slot));
     let spec = |(id, slot): (&NodeId, Slot)| {
         ((id.clone(), slot), fleet.rollouts.spec_of(&key, id, slot).unwrap().0)
     };
@@ -107,6 +111,7 @@ fn turn_and_check(fleet: &mut Fleet, want: &Want) -> Result<(), TestCaseError> {
         .filter(|((id, _), _)| fleet.standing[id] == Standing::Ready)
         .collect();
     let now = fleet.rollouts.progress(&key("s"));
+    fleet.units = fleet.units.max(now.as_ref().map_or(0, |now| now.units));
     let back = now.as_ref().is_some_and(|it| it.state.starts_with("roll"));
     let rules = if back { want.rollback } else { want.update };
     let of_this = |id: &NodeId, slot: Slot, spec: SpecHash| {
@@ -135,15 +140,17 @@ fn turn_and_check(fleet: &mut Fleet, want: &Want) -> Result<(), TestCaseError> {
         && rules.failure_action != FailureAction::Continue
     {
         let ppm = u128::from(rules.max_failure_ppm);
-        let most = u128::try_from(now.units).unwrap() * ppm;
+        let most = u128::try_from(fleet.units).unwrap() * ppm;
         let failed = u128::try_from(now.failed).unwrap() * 1_000_000;
         prop_assert!(failed <= most, "{} of {} failed and more is begun", now.failed, now.units);
     }
     let budget = want.waves.as_ref().and_then(|waves| waves.max_unavailable);
     if let Some(budget) = budget.filter(|_| rules.order == UpdateOrder::StopFirst && !turned) {
-        // Those that were up and are not after this.
-        let up = begun.iter().filter(|((id, slot), _)| {
-            fleet.runs.get(&(key("s"), id.clone(), *slot)).is_some_and(|status| status.up)
+        // Those that were up, were not about to go down anyway, and are not up after this.
+        let up = begun.iter().filter(|(place, _)| {
+            let (id, slot) = place;
+            let status = fleet.runs.get(&(key("s"), id.clone(), *slot));
+            status.is_some_and(|status| status.up && before.get(place) == Some(&status.spec))
         });
         let down = count(&|id, slot, spec| !of_this(id, slot, spec).is_some_and(|it| it.up));
         let all = count(&|_, _, _| true);
@@ -168,12 +175,14 @@ fn happen(fleet: &mut Fleet, want: &mut Want, step: &Step) {
     match step {
         Step::Apply(version) => {
             want.version = *version;
+            fleet.units = 0;
             fleet.want(&[("s", want.clone())]);
         }
         Step::Stand(node, back) => {
             let standing = if *back { Standing::Ready } else { Standing::Unreachable };
             fleet.stand(&format!("n{node}"), standing);
         }
+        Step::Drain(node, begin) => fleet.drain(&format!("n{node}"), *begin),
         Step::Up(at) => {
             if let Some(status) = nth(fleet, *at) {
                 status.up = true;
@@ -224,6 +233,7 @@ proptest! {
         // Faults stop: everybody is back, everything comes up, and a person says go on.
         for node in 1..=6 {
             fleet.stand(&format!("n{node}"), Standing::Ready);
+            fleet.drain(&format!("n{node}"), false);
         }
         fleet.slow.clear();
         fleet.runs.clear();
