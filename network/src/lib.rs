@@ -9,6 +9,7 @@
 //! - [`names`]: what names mean to whom; deciding.
 //! - [`rules`]: who may reach whom, and where connections are led, as one value; deciding.
 //! - [`datapath`]: devices, namespaces and rules as the kernel has them.
+//! - [`namespace`]: network namespaces, made without a mount and without a fork.
 //! - [`dns`]: the name server that answers the containers.
 //! - [`tunnel`]: the way to other nodes.
 //! - [`neighbours`]: what nodes tell each other through it.
@@ -17,8 +18,12 @@ pub mod addresses;
 pub mod datapath;
 pub mod dns;
 pub mod names;
+pub mod namespace;
 pub mod neighbours;
+mod netlink;
+mod nft;
 pub mod picture;
 pub mod rules;
+mod sysctl;
 pub mod tag;
 pub mod tunnel;

@@ -25,6 +25,7 @@ pub const MAX_DEVICES: u32 = 1 << 20;
 /// assert_eq!(tag.table(), "limpet-9af75b");
 /// assert_eq!(tag.tunnel_device(), "lw9af75b");
 /// assert_eq!(tag.device(26), "lv9af75b0001a");
+/// assert_eq!(tag.device_number("lv9af75b0001a"), Some(26));
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag([u8; 3]);
@@ -65,6 +66,13 @@ impl Tag {
     #[must_use]
     pub fn device(self, number: u32) -> String {
         format!("{CONTAINER_DEVICES}{self}{:05x}", number % MAX_DEVICES)
+    }
+
+    /// The number of one of them.
+    #[must_use]
+    pub fn device_number(self, device: &str) -> Option<u32> {
+        let digits = device.strip_prefix(&self.device_prefix())?;
+        u32::from_str_radix(digits, 16).ok().filter(|number| *number < MAX_DEVICES)
     }
 }
 

@@ -2,20 +2,33 @@
 //!
 //! In: what is wanted. Out: what is. [`Datapath`] blocks (a few milliseconds a call) and belongs to one
 //! thread, which stays in the node's network namespace. The kernel's state is the only memory: an agent
-//! that starts again finds what it made by the tag in the names.
+//! that starts again finds what it made by the tag in names and marks.
+//!
+//! - `ground`: the gateway address and forwarding.
+//! - `device`: containers' namespaces and devices.
+//! - `table`: the rules.
+//! - `lack`: what the kernel cannot do.
 
+mod alias;
+mod device;
+mod ground;
 mod lack;
+mod route_messages;
+mod table;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::OwnedFd;
 
 use limpet_protocol::network::Subnet;
 use limpet_protocol::spec::Bandwidth;
+use netlink_sys::protocols::{NETLINK_NETFILTER, NETLINK_ROUTE};
 
 pub use lack::Lack;
 
+use crate::netlink::{Refused, Socket};
 use crate::picture::{Addresses, Attempt};
-use crate::rules::{Ruleset, SoleForwarder};
+use crate::sysctl::{self, SettingError};
 use crate::tag::Tag;
 
 /// Why something was not done.
@@ -24,12 +37,45 @@ pub enum DatapathError {
     /// The kernel refused a message.
     #[error("{attempt}")]
     Refused {
-        /// What was attempted.
+        /// What was attempted, and what the kernel said to it.
         attempt: String,
-        /// What the kernel said.
+        /// Its error number.
         #[source]
         source: io::Error,
     },
+    /// A namespace could not be made.
+    #[error("make a network namespace")]
+    Namespace(#[source] io::Error),
+    /// The kernel cannot be talked to.
+    #[error("open a netlink socket")]
+    Socket(#[source] io::Error),
+    /// A setting below `/proc/sys` was refused.
+    #[error("{attempt}")]
+    Setting {
+        /// Which, to what.
+        attempt: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// All names of devices that were tried are taken.
+    #[error("find a name for a device: all that were tried are taken")]
+    NoName,
+    /// The kernel has no rules ([`Lack::Rules`]).
+    #[error("apply rules: the kernel has no nf_tables")]
+    NoRules,
+}
+
+impl From<Refused> for DatapathError {
+    fn from(refused: Refused) -> Self {
+        Self::Refused { attempt: refused.to_string(), source: refused.source }
+    }
+}
+
+impl From<SettingError> for DatapathError {
+    fn from(error: SettingError) -> Self {
+        Self::Setting { attempt: error.to_string(), source: error.source }
+    }
 }
 
 /// The addresses that the node itself has.
@@ -37,13 +83,14 @@ pub enum DatapathError {
 pub struct Gateway {
     /// The containers' gateway and name server. Without the IPv6 address nothing of IPv6 is touched.
     pub addresses: Addresses,
-    /// The virtual addresses, so that the node's own processes can use them too.
+    /// The virtual addresses: they are the node's own, so that its processes can use them too, and so
+    /// that one for which nobody is ready is refused at once.
     pub virtual_addresses: Subnet,
     /// The same for IPv6.
     pub virtual_addresses6: Subnet,
 }
 
-/// What a container's device is made of.
+/// What a container's network is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attach {
     /// Whose it is.
@@ -56,13 +103,15 @@ pub struct Attach {
     pub bandwidth: Bandwidth,
 }
 
-/// A namespace with a device that needs an address only: what takes time and can be done ahead. It is
+/// A namespace with a device that lacks an address only: what takes time and can be done ahead. It is
 /// gone when it is dropped.
 #[derive(Debug)]
 pub struct Prepared {
     /// The node's end of its device.
     pub device: String,
     namespace: OwnedFd,
+    /// A socket in it: what is left to do there needs no thread.
+    inside: Socket,
 }
 
 /// A container's network. The kernel removes it when neither this descriptor nor a process holds it.
@@ -74,7 +123,7 @@ pub struct Attached {
     pub namespace: OwnedFd,
 }
 
-/// A device that is there, whoever made it.
+/// A device that is there, whichever agent of this tag made it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// The node's end.
@@ -98,7 +147,16 @@ pub enum Applied {
 #[derive(Debug)]
 pub struct Datapath {
     tag: Tag,
-    applied: Option<Ruleset>,
+    route: Socket,
+    /// Not there if the kernel has no nf_tables.
+    rules: Option<Socket>,
+    last: Option<table::Last>,
+    next_device: u32,
+    /// Whether the kernel has IPv6 and can limit rates.
+    ipv6: bool,
+    limits: bool,
+    /// Whether the gateway has an IPv6 address.
+    forwards_v6: bool,
 }
 
 impl Datapath {
@@ -107,79 +165,32 @@ impl Datapath {
     /// # Errors
     /// The kernel cannot be talked to.
     pub fn open(tag: Tag) -> Result<(Self, Vec<Lack>), DatapathError> {
-        Ok((Self { tag, applied: None }, Vec::new()))
-    }
-
-    /// Gives the node its gateway address and lets it forward.
-    ///
-    /// # Errors
-    /// The kernel refused something.
-    pub fn set_gateway(&mut self, gateway: &Gateway) -> Result<SoleForwarder, DatapathError> {
-        Err(self.unmade(&format!("set gateway {}", gateway.addresses.v4)))
-    }
-
-    /// Makes a namespace and a pair of devices ahead.
-    ///
-    /// # Errors
-    /// The kernel refused something.
-    pub fn prepare(&mut self) -> Result<Prepared, DatapathError> {
-        Err(self.unmade("prepare a network namespace"))
-    }
-
-    /// Gives what was prepared to a container.
-    ///
-    /// # Errors
-    /// The kernel refused something; what was prepared is gone.
-    pub fn attach(
-        &mut self,
-        prepared: Prepared,
-        attach: &Attach,
-    ) -> Result<Attached, DatapathError> {
-        let Prepared { device, namespace } = prepared;
-        if attach.bandwidth == Bandwidth::default() {
-            return Err(self.unmade(&format!("attach {device}")));
+        let route = Socket::open(NETLINK_ROUTE).map_err(DatapathError::Socket)?;
+        let mut lacks = lack::of_devices(&route, tag);
+        let rules = Socket::open(NETLINK_NETFILTER).ok();
+        match &rules {
+            Some(socket) => lacks.extend(lack::of_rules(socket, tag)?),
+            None => lacks.extend([Lack::Rules]),
         }
-        Ok(Attached { device, namespace })
-    }
-
-    /// The devices of this tag that belong to a container.
-    ///
-    /// # Errors
-    /// The kernel refused to list them.
-    pub fn attached(&mut self) -> Result<Vec<Found>, DatapathError> {
-        Err(self.unmade("list devices"))
-    }
-
-    /// Removes a device; one that is gone is no error.
-    ///
-    /// # Errors
-    /// The kernel refused.
-    pub fn detach(&mut self, device: &str) -> Result<(), DatapathError> {
-        Err(self.unmade(device))
-    }
-
-    /// Puts rules in the place of those that are there, in one transaction. Nothing is done when they
-    /// are there already.
-    ///
-    /// # Errors
-    /// The kernel refused a rule; those from before stay.
-    pub fn apply(&mut self, rules: &Ruleset) -> Result<Applied, DatapathError> {
-        if self.applied.as_ref() == Some(rules) {
-            return Ok(Applied::Same);
+        let ipv6 = sysctl::get("ipv6/conf/all/forwarding").is_some();
+        if !ipv6 {
+            lacks.insert(Lack::Ipv6);
         }
-        Err(self.unmade(&rules.table))
-    }
-
-    /// Removes all rules, devices, routes and addresses of this tag.
-    ///
-    /// # Errors
-    /// The kernel refused something.
-    pub fn remove(&mut self) -> Result<(), DatapathError> {
-        Err(self.unmade("remove everything"))
-    }
-
-    fn unmade(&self, attempt: &str) -> DatapathError {
-        let attempt = format!("{}: {attempt}", self.tag);
-        DatapathError::Refused { attempt, source: io::ErrorKind::Unsupported.into() }
+        let rules = rules.filter(|_| !lacks.contains(&Lack::Rules));
+        let limits = !lacks.contains(&Lack::Limits);
+        let mut datapath = Self {
+            tag,
+            route,
+            rules,
+            last: None,
+            next_device: 0,
+            ipv6,
+            limits,
+            forwards_v6: false,
+        };
+        let known: BTreeSet<_> = datapath.own_devices()?;
+        let numbers = known.iter().filter_map(|(name, _)| tag.device_number(name));
+        datapath.next_device = numbers.max().map_or(0, |last| last + 1);
+        Ok((datapath, lacks.into_iter().collect()))
     }
 }
