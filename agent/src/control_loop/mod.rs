@@ -270,6 +270,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
         }
         self.farewell().await;
+        if self.stop_on_exit && self.observed.is_empty() {
+            self.network.remove();
+        }
         self.runtime
     }
 
