@@ -66,5 +66,7 @@ pub const MAX_EVENTS_PER_BATCH: usize = 32;
 pub const MAX_EVENTS_KEPT: usize = 256;
 /// Images that one call asks about ([`crate::call::CallIn::Missing`]): each may cost a look at a registry.
 pub const MAX_IMAGES_ASKED: usize = 64;
+/// Images that a report says cannot be had ([`crate::report::NoImage`]): the first ones name the cause.
+pub const MAX_NO_IMAGE: usize = 32;
 /// Bytes of a reason or message that a person reads; longer ones are cut at a character.
 pub const MAX_REASON_BYTES: usize = 512;

@@ -31,6 +31,24 @@ pub struct Report {
     /// How its network fares; none before it has one.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkReport>,
+    /// Specs that run here or come next and whose image could not be had so far, at most
+    /// [`crate::limits::MAX_NO_IMAGE`].
+    #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
+    pub no_image: Vec<NoImage>,
+}
+
+/// An image that could not be had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoImage {
+    /// Of which spec.
+    #[serde(rename = "h")]
+    pub spec: SpecHash,
+    /// Why not, for a person to read.
+    #[serde(rename = "r")]
+    pub reason: String,
+    /// How often in a row it was tried; it is tried again.
+    #[serde(rename = "t")]
+    pub tries: u32,
 }
 
 /// How one instance fares.

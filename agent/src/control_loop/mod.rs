@@ -302,7 +302,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let network_due_ms = self.look_at_network();
         let generation = self.intake.current().map(|current| current.assignment.generation);
         if self.runtime_ready {
-            self.reporter.stage(decision.staged);
+            self.reporter.stage(decision.staged, decision.no_image);
             self.reporter.update(generation, decision.statuses, self.clock.wall_ms());
         }
         self.news.forget(&self.wanted);

@@ -1,9 +1,12 @@
 //! The images of the node: which are there, which are asked for, which could not be had.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use limpet_protocol::spec::ImageSource;
+use limpet_protocol::id::SpecHash;
+use limpet_protocol::limits::MAX_NO_IMAGE;
+use limpet_protocol::report::NoImage;
+use limpet_protocol::spec::{ImageSource, Spec};
 
 use super::{Observed, Wanted, backoff};
 use crate::image::ImageCheck;
@@ -84,6 +87,23 @@ impl Observed {
             _ => None,
         };
         self.images.insert(image.into(), ImageState::Preparing { trouble });
+    }
+
+    /// The specs that are wanted or come next and whose images could not be had so far.
+    pub(super) fn without_image(&self, wanted: &Wanted) -> Vec<NoImage> {
+        let now = wanted.values().map(|want| (want.spec_hash, &want.spec));
+        let next = wanted.values().filter_map(|want| want.next.as_ref());
+        let specs: BTreeMap<SpecHash, &Arc<Spec>> =
+            now.chain(next.map(|(hash, spec)| (*hash, spec))).collect();
+        let no_image = |(spec, of): (SpecHash, &Arc<Spec>)| {
+            let (ImageState::Preparing { trouble: Some(trouble) }
+            | ImageState::Failed { trouble, .. }) = self.image(&of.image)?
+            else {
+                return None;
+            };
+            Some(NoImage { spec, reason: trouble.reason.clone(), tries: trouble.failures })
+        };
+        specs.into_iter().filter_map(no_image).take(MAX_NO_IMAGE).collect()
     }
 
     /// The images of everything that is wanted, comes next or is still there; none if that is not

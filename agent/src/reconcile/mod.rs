@@ -42,7 +42,7 @@ use std::sync::Arc;
 use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::id::{InstanceId, ServiceName, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Exit, Health};
+use limpet_protocol::report::{Exit, Health, NoImage};
 use limpet_protocol::spec::{ImageSource, ProbeAction, Spec};
 
 use crate::health::Kind;
@@ -168,6 +168,8 @@ pub struct Decision {
     pub put_off: Vec<PutOff>,
     /// Specs that come next and whose images are there.
     pub staged: Vec<SpecHash>,
+    /// Specs whose images could not be had so far, in the order of their names.
+    pub no_image: Vec<NoImage>,
     /// When to ask again though nothing happened.
     pub wake_at_ms: Option<u64>,
 }
@@ -194,6 +196,7 @@ pub fn reconcile(wanted: &Wanted, observed: &Observed, now_ms: u64) -> Decision 
     }
     slot::unwanted(&mut plan, wanted, observed);
     plan.stage(wanted, observed);
+    plan.no_image = observed.without_image(wanted);
     plan.finish(observed)
 }
 
@@ -208,6 +211,7 @@ struct Plan {
     statuses: Vec<Status>,
     put_off: Vec<PutOff>,
     staged: Vec<SpecHash>,
+    no_image: Vec<NoImage>,
     wake_at_ms: Option<u64>,
 }
 
@@ -268,7 +272,7 @@ impl Plan {
     fn finish(mut self, observed: &Observed) -> Decision {
         self.bound_checks(observed);
         let Self { now_ms, stops, images, starts, checks, .. } = self;
-        let Self { mut statuses, put_off, staged, mut wake_at_ms, .. } = self;
+        let Self { mut statuses, put_off, staged, no_image, mut wake_at_ms, .. } = self;
         let checks = checks.into_iter().map(|(_, check)| check);
         let mut actions: Vec<Action> =
             stops.into_iter().chain(images).chain(starts).chain(checks).collect();
@@ -277,7 +281,7 @@ impl Plan {
             wake_at_ms = Some(now_ms);
         }
         statuses.sort_by(|a, b| a.instance.cmp(&b.instance));
-        Decision { actions, statuses, put_off, staged, wake_at_ms }
+        Decision { actions, statuses, put_off, staged, no_image, wake_at_ms }
     }
 }
 

@@ -12,7 +12,7 @@ use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::network::NetworkReport;
-use limpet_protocol::report::{InstanceStatus, Report};
+use limpet_protocol::report::{InstanceStatus, NoImage, Report};
 
 use crate::reconcile::Status;
 
@@ -27,6 +27,7 @@ pub struct Reporter {
     observed: Option<Generation>,
     instances: BTreeMap<InstanceId, InstanceStatus>,
     staged: Vec<SpecHash>,
+    no_image: Vec<NoImage>,
     network: Option<NetworkReport>,
     changed: bool,
     not_before_ms: u64,
@@ -42,6 +43,7 @@ impl Reporter {
             observed: None,
             instances: BTreeMap::new(),
             staged: Vec::new(),
+            no_image: Vec::new(),
             network: None,
             changed: true,
             not_before_ms: 0,
@@ -60,10 +62,12 @@ impl Reporter {
         self.observed = observed;
     }
 
-    /// Takes over which specs that come next have their images here.
-    pub fn stage(&mut self, staged: Vec<SpecHash>) {
-        self.changed |= self.staged != staged;
-        self.staged = staged;
+    /// Takes over which specs that come next have their images here, and which images cannot be had.
+    pub fn stage(&mut self, staged: Vec<SpecHash>, no_image: Vec<NoImage>) {
+        let told = |it: NoImage| NoImage { reason: bounded(it.reason), ..it };
+        let no_image: Vec<NoImage> = no_image.into_iter().map(told).collect();
+        self.changed |= self.staged != staged || self.no_image != no_image;
+        (self.staged, self.no_image) = (staged, no_image);
     }
 
     /// Takes over how the network fares.
@@ -95,6 +99,7 @@ impl Reporter {
             observed: self.observed,
             instances: self.instances.values().cloned().collect(),
             staged: self.staged.clone(),
+            no_image: self.no_image.clone(),
             network: self.network.clone(),
         }
     }

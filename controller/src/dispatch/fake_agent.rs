@@ -295,6 +295,7 @@ impl Mind {
             instances,
             staged: vec![],
             network: None,
+            no_image: vec![],
         };
         let topic = Topic::Have(self.badge.node.clone()).to_string();
         let bytes = codec::encode(&report).unwrap();

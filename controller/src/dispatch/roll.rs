@@ -68,12 +68,13 @@ impl World {
         let Some(node) = self.fleet.get(id) else { return };
         let instance =
             InstanceId { application: key.application.clone(), service: key.service.clone(), slot };
-        let Some((target, waves)) = self.rollouts.target(key) else { return };
+        let Some((goal, waves)) = self.rollouts.goal(key) else { return };
         let seen = Seen {
             node: Some(id.clone()),
             reachable: node.standing == Standing::Ready,
             status: node.instances.get(&instance).map(UnitStatus::of),
-            staged: !node.record.facts.stages || node.staged.contains(&target),
+            staged: !node.record.facts.stages || node.staged.contains(&goal),
+            no_image: node.no_image.get(&goal).cloned(),
             waves: self.planner.node(id).map_or(0, |known| named_by(waves, id, known)),
         };
         self.rollouts.look(self.now_ms, key, slot, &seen);

@@ -4,7 +4,7 @@ use limpet_protocol::application::Service;
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, NodeId, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Health, InstanceStatus};
+use limpet_protocol::report::{Health, InstanceStatus, NoImage};
 use limpet_protocol::spec::RestartCondition;
 
 use super::words::{ago, ended, number, short};
@@ -224,15 +224,27 @@ fn dependencies(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
 
 fn image(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
     let image = case.service.map_or("", |service| service.spec.image.reference.as_str());
-    match status {
-        Some(InstanceStatus { phase: Phase::Pulling, reason: Some(why), .. }) => {
-            Link::broken("image", format!("{image} cannot be had: {why}")).advise(advice::ON_IMAGE)
+    let Some(status) = status.filter(|status| status.phase == Phase::Pulling) else {
+        return Link::ok("image", format!("{image} is no hindrance"));
+    };
+    match (no_image(case, status.spec), &status.reason) {
+        (Some(no_image), _) => {
+            Link::broken("image", cannot_be_had(image, no_image)).advise(advice::ON_IMAGE)
         }
-        Some(InstanceStatus { phase: Phase::Pulling, .. }) => {
-            Link::waiting("image", format!("{image} is being fetched"))
-        }
-        _ => Link::ok("image", format!("{image} is no hindrance")),
+        (None, Some(why)) => Link::waiting("image", format!("{image} is being fetched: {why}")),
+        (None, None) => Link::waiting("image", format!("{image} is being fetched")),
     }
+}
+
+/// Why the node could not have the image of a spec so far.
+fn no_image<'a>(case: &Case<'a>, spec: SpecHash) -> Option<&'a NoImage> {
+    case.node.and_then(|node| node.no_image.get(&spec))
+}
+
+fn cannot_be_had(image: &str, no_image: &NoImage) -> String {
+    let NoImage { reason, tries, .. } = no_image;
+    let tried = if *tries > 1 { format!(", tried {tries} times") } else { String::new() };
+    format!("{image} cannot be had: {reason}{tried}; it is tried again")
 }
 
 fn start(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
@@ -325,6 +337,10 @@ fn update(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
         return Link::ok("update", format!("it runs the newest spec, {}", short(newest)));
     }
     let older = format!("it runs spec {}, the newest is {}", short(status.spec), short(newest));
+    if let (Some(no_image), Some(wanted)) = (no_image(case, newest), case.service) {
+        let why = cannot_be_had(&wanted.spec.image.reference, no_image);
+        return Link::broken("update", format!("{older}; {why}")).advise(advice::ON_IMAGE);
+    }
     match (&case.rollout, held_back) {
         (Some(rollout), true) => {
             Link::waiting("update", format!("{older}; the rollout: {rollout}"))

@@ -7,7 +7,7 @@ use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, NodeId, SpecHash};
 use limpet_protocol::message::NodeFacts;
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Exit, Health, InstanceStatus};
+use limpet_protocol::report::{Exit, Health, InstanceStatus, NoImage};
 use limpet_protocol::spec::{Dependency, DependencyCondition, ImageSource, Spec};
 
 use super::*;
@@ -83,9 +83,12 @@ fn explained(
     standing: Standing,
     change: impl FnOnce(&mut Case<'_>, &mut Service),
 ) -> Part {
+    explained_on(&node(standing, status), change)
+}
+
+fn explained_on(node: &ObservedNode, change: impl FnOnce(&mut Case<'_>, &mut Service)) -> Part {
     let (instance, id): (InstanceId, NodeId) =
         ("shop.web.2".parse().unwrap(), "n1".parse().unwrap());
-    let node = node(standing, status);
     let mut service = service();
     let mut case = Case {
         instance: &instance,
@@ -94,7 +97,7 @@ fn explained(
         place: Some(&id),
         unplaced: None,
         misfits: vec![],
-        node: Some(&node),
+        node: Some(node),
         assigned: Assigned { generation: Some(NEWEST), spec: Some(NEW) },
         over: None,
         dependencies: vec![],
@@ -250,7 +253,7 @@ fn what_the_node_says_comes_after() {
         (with(Phase::Pulling, |_| {}), "image Waiting: nginx:1 is being fetched".to_owned()),
         (
             with(Phase::Pulling, |it| it.reason = Some("connection refused".into())),
-            format!("image Broken: nginx:1 cannot be had: connection refused\n{}", advice::ON_IMAGE),
+            "image Waiting: nginx:1 is being fetched: connection refused".to_owned(),
         ),
         (
             with(Phase::Waiting, |it| (it.attempt, it.last_exit, it.reason) = (4, exit(3), Some("starts again in 8 s".into()))),
@@ -302,6 +305,26 @@ fn what_the_node_says_comes_after() {
         first(&needy),
         "dependencies Waiting: waits for db; db: shop.db.1 is pulling\n`limpet explain shop.db`"
     );
+}
+
+#[test]
+fn an_image_that_cannot_be_had_is_told_of_what_runs_and_of_what_comes_next() {
+    let without_image = |status: InstanceStatus, spec, tries| {
+        let mut node = node(Standing::Ready, Some(status));
+        let reason = "connection refused".to_owned();
+        node.no_image.insert(spec, NoImage { spec, reason, tries });
+        node
+    };
+    let part = explained_on(&without_image(status(Phase::Pulling), NEW, 3), |_, _| {});
+    let says = "nginx:1 cannot be had: connection refused, tried 3 times; it is tried again";
+    assert_eq!(first(&part), format!("image Broken: {says}\n{}", advice::ON_IMAGE));
+    let part = explained_on(&without_image(status(Phase::Pulling), OLD, 1), |_, _| {});
+    assert_eq!(first(&part), "image Waiting: nginx:1 is being fetched", "it is of another spec");
+    let old = InstanceStatus { spec: OLD, ..status(Phase::Running) };
+    let part = explained_on(&without_image(old, NEW, 1), |case, _| case.assigned.spec = Some(OLD));
+    let says = "it runs spec 010101010101, the newest is 020202020202; nginx:1 cannot be had: \
+                connection refused; it is tried again";
+    assert_eq!(first(&part), format!("update Broken: {says}\n{}", advice::ON_IMAGE));
 }
 
 fn key() -> ServiceKey {

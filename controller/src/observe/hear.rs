@@ -178,7 +178,7 @@ impl World {
         self.dispatch.observed(self.now_ms, id, observed);
         self.overtaken(id);
         self.stale_nodes.insert(id.clone());
-        if news.staged {
+        if news.images {
             self.look_at_node(id);
         }
         for instance in news.instances {

@@ -8,9 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::event::{Cursor, Event, EventBatch};
 use limpet_protocol::id::{InstanceId, SpecHash};
-use limpet_protocol::limits::{MAX_EVENTS_PER_BATCH, MAX_INSTANCES_PER_NODE};
+use limpet_protocol::limits::{MAX_EVENTS_PER_BATCH, MAX_INSTANCES_PER_NODE, MAX_NO_IMAGE};
 use limpet_protocol::message::NodePresence;
-use limpet_protocol::report::{InstanceStatus, Report};
+use limpet_protocol::report::{InstanceStatus, NoImage, Report};
 
 use super::liveness::Link;
 use crate::plan::Standing;
@@ -33,6 +33,8 @@ pub struct ObservedNode {
     pub observed: Option<Generation>,
     /// Specs that come next and whose images it has.
     pub staged: BTreeSet<SpecHash>,
+    /// Specs whose images it could not have so far.
+    pub no_image: BTreeMap<SpecHash, NoImage>,
     /// What it runs.
     pub instances: BTreeMap<InstanceId, InstanceStatus>,
     /// How it stands, as the planner and the views know it.
@@ -52,8 +54,8 @@ pub struct ObservedNode {
 pub struct ReportNews {
     /// Instances of which something is new.
     pub instances: Vec<InstanceId>,
-    /// Whether it has other images of what comes next.
-    pub staged: bool,
+    /// Whether it has other images of what comes next, or cannot have others.
+    pub images: bool,
 }
 
 impl ObservedNode {
@@ -66,6 +68,7 @@ impl ObservedNode {
             link: Link::unheard(now_ms),
             observed: None,
             staged: BTreeSet::new(),
+            no_image: BTreeMap::new(),
             instances: BTreeMap::new(),
             standing: Standing::Unreachable,
             waits_until_ms: None,
@@ -95,15 +98,17 @@ impl ObservedNode {
         self.newest_report = Some(number);
         self.observed = report.observed;
         let staged: BTreeSet<SpecHash> = report.staged.into_iter().take(MAX_REPORTED).collect();
-        let news_staged = self.staged != staged;
-        self.staged = staged;
+        let no_image = report.no_image.into_iter().take(MAX_NO_IMAGE);
+        let no_image: BTreeMap<SpecHash, NoImage> = no_image.map(|it| (it.spec, it)).collect();
+        let images = self.staged != staged || self.no_image != no_image;
+        (self.staged, self.no_image) = (staged, no_image);
         let new: BTreeMap<InstanceId, InstanceStatus> =
             report.instances.into_iter().map(|status| (status.instance.clone(), status)).collect();
         let old = std::mem::replace(&mut self.instances, new);
         let gone = old.keys().filter(|id| !self.instances.contains_key(*id));
         let changed = self.instances.iter().filter(|(id, status)| old.get(*id) != Some(status));
         let instances = changed.map(|(id, _)| id).chain(gone).cloned().collect();
-        Some(ReportNews { instances, staged: news_staged })
+        Some(ReportNews { instances, images })
     }
 
     /// Events: those that are not kept yet, and what to acknowledge when they are. None if the

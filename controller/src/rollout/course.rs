@@ -11,7 +11,7 @@ use limpet_protocol::id::{NodeId, SpecHash};
 
 use super::crew::{Crew, Member, Stage};
 use super::waves::Place;
-use super::{Aim, Order, RolloutRecord, Seen, Unit};
+use super::{Aim, Order, RolloutRecord, Seen, Unit, UnitStatus};
 use crate::plan::ServiceKey;
 
 /// Why a course does not go on.
@@ -183,6 +183,7 @@ impl Course {
             let (open, staged) = (self.is_open(named), self.back.is_some());
             crew.change(unit, |member| {
                 (member.stage, member.open, member.staged) = (stage, open, staged);
+                member.forgive();
             });
             // Where the goal was meant to change and has not, the node has to be told all the same.
             self.told.extend(crew.get(unit).and_then(|member| member.node.clone()));
@@ -242,7 +243,14 @@ impl Course {
         member.open |= self.is_open(seen.waves);
         member.staged |= self.back.is_some() || self.place.has_no_patience(now_ms);
         let (delay_ms, monitor_ms) = (self.policy().delay_ms, self.policy().monitor_ms);
+        member.barred &= !member.staged;
         let had = member.stage.clone();
+        let lacks = self.lacks_image(&mut member, seen, status);
+        if let (Stage::Waiting, Some(why)) = (&had, &lacks) {
+            self.fail(unit, seen.node.as_ref(), why);
+            self.tally(&had, false);
+        }
+        let failure = failure.or(lacks);
         match (&had, status, failure) {
             (Stage::Moving(Some(was)), None, _)
                 if !member.reachable && [self.stable, self.aim.spec].contains(was) =>
@@ -269,6 +277,27 @@ impl Course {
             crew.cool(unit, now_ms.saturating_add(delay_ms));
         }
         crew.put(unit.clone(), member);
+    }
+
+    /// Why a unit failed whose node cannot have the image that it needs. One that waits for it is barred,
+    /// which fails once.
+    fn lacks_image(
+        &self,
+        member: &mut Member,
+        seen: &Seen,
+        status: Option<&UnitStatus>,
+    ) -> Option<String> {
+        let no_image = seen.no_image.as_ref().filter(|_| member.has_tried_in_vain())?;
+        let fails = match member.stage {
+            Stage::Waiting => {
+                let waits = self.back.is_none() && member.open && !member.staged && !member.barred;
+                member.barred |= waits;
+                waits
+            }
+            Stage::Moving(_) => status.is_none_or(|status| !status.up),
+            _ => false,
+        };
+        fails.then(|| format!("cannot have its image: {}", no_image.reason))
     }
 
     fn fail(&mut self, unit: &Unit, node: Option<&NodeId>, why: &str) {
@@ -327,6 +356,7 @@ impl Course {
                 if member.stage == Stage::Failed {
                     member.stage = Stage::Done;
                 }
+                member.forgive();
             });
         }
     }

@@ -37,6 +37,10 @@ pub(super) struct Member {
     pub(super) open: bool,
     /// Its node has the image of the goal, or nobody waits for that.
     pub(super) staged: bool,
+    /// Its node cannot have that image, which was counted as a failure.
+    pub(super) barred: bool,
+    /// How often its node tried in vain, and up to which of these tries a person has forgiven.
+    pub(super) tries: (u32, u32),
     /// Which waves name its node, a bit for each.
     pub(super) waves: u32,
     pub(super) stage: Stage,
@@ -52,6 +56,8 @@ impl Member {
             shifting: false,
             open,
             staged: false,
+            barred: false,
+            tries: (0, 0),
             waves: 0,
             stage,
         }
@@ -64,7 +70,18 @@ impl Member {
         self.reachable = seen.node.is_some() && seen.reachable;
         self.up = self.reachable && seen.status.as_ref().is_some_and(|status| status.up);
         self.staged = seen.staged;
+        self.tries.0 = seen.no_image.as_ref().map_or(0, |it| it.tries);
         self.waves = seen.waves;
+    }
+
+    /// Whether its node failed to have the image since a person last said that it should go on.
+    pub(super) const fn has_tried_in_vain(&self) -> bool {
+        self.reachable && self.tries.0 > 0 && self.tries.0 != self.tries.1
+    }
+
+    /// What failed before does not count any more.
+    pub(super) const fn forgive(&mut self) {
+        (self.barred, self.tries.1) = (false, self.tries.0);
     }
 
     const fn is_away(&self) -> bool {
@@ -89,6 +106,7 @@ impl Member {
     const fn queue(&self) -> Option<Queue> {
         match (&self.stage, self.reachable, self.open, self.staged) {
             (Stage::Waiting, true, false, _) => Some(Queue::Closed),
+            (Stage::Waiting, true, true, false) if self.barred => None,
             (Stage::Waiting, true, true, false) => Some(Queue::Unstaged),
             (Stage::Waiting, true, true, true) => Some(Queue::Ready),
             _ => None,
@@ -127,6 +145,7 @@ pub(super) struct Crew {
     away: usize,
     absent: usize,
     done: usize,
+    barred: usize,
 }
 
 impl Crew {
@@ -200,6 +219,7 @@ impl Crew {
         how(&mut self.away, member.is_away());
         how(&mut self.absent, !member.reachable);
         how(&mut self.done, matches!(member.stage, Stage::Watched(_) | Stage::Done));
+        how(&mut self.barred, member.barred);
     }
 
     /// Changes one unit, if it is there.
@@ -306,6 +326,11 @@ impl Crew {
     /// Units that have the goal's spec and did not fail.
     pub(super) const fn done(&self) -> usize {
         self.done
+    }
+
+    /// Units that are not begun because their nodes cannot have the image.
+    pub(super) const fn barred(&self) -> usize {
+        self.barred
     }
 
     /// When something ends.

@@ -24,6 +24,9 @@
 //! same rules when they are back. Services are brought to their targets in the order of
 //! `depends_on`.
 //!
+//! A slot whose node says that it cannot have the image has failed, once for each slot; it is not
+//! begun, and follows under the same rules when the image is there after all.
+//!
 //! A service at rest costs nothing here: its slots are looked at only while some are on their way.
 
 mod course;
@@ -39,7 +42,7 @@ use std::collections::BTreeSet;
 use limpet_protocol::application::{Mode, Service, UpdatePolicy, WavePolicy};
 use limpet_protocol::id::{NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Health, InstanceStatus};
+use limpet_protocol::report::{Health, InstanceStatus, NoImage};
 
 pub use order::{dependencies_first, following};
 pub use record::RolloutRecord;
@@ -116,6 +119,8 @@ pub struct Seen {
     pub status: Option<UnitStatus>,
     /// Whether the node has the image of the spec that comes next, or is none that would say so.
     pub staged: bool,
+    /// Why the node could not have that image so far, if it says so.
+    pub no_image: Option<NoImage>,
     /// Which waves name the node, a bit for each.
     pub waves: u32,
 }

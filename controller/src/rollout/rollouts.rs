@@ -278,12 +278,12 @@ impl Rollouts {
         course.next_of(&Unit::of(course.aim.mode, node, slot))
     }
 
-    /// The target of a service, and its waves.
+    /// The spec that a service goes to, be it forward or back, and its waves.
     #[must_use]
-    pub fn target(&self, key: &ServiceKey) -> Option<(SpecHash, &[Wave])> {
+    pub fn goal(&self, key: &ServiceKey) -> Option<(SpecHash, &[Wave])> {
         let course = self.courses.get(key)?;
         let waves = course.aim.waves.as_ref().map_or(&[][..], |policy| &policy.waves);
-        Some((course.aim.spec, waves))
+        Some((course.goal(), waves))
     }
 
     /// The spec that a rollback of a service would go to: its bytes must stay.

@@ -63,7 +63,10 @@ impl Progress {
         };
         let reason = match reason {
             Some(reason) => Some(reason.clone()),
-            None => waits_for(course).filter(|_| moving),
+            None => waits_for(course).filter(|_| moving).or_else(|| {
+                let barred = crew.is_some_and(|crew| crew.barred() > 0);
+                barred.then(|| course.last_failure.clone())
+            }),
         };
         let waves = course.waves().len();
         let wave = (waves > 0 && moving).then(|| (course.place.wave + 1, waves + 1));

@@ -18,7 +18,7 @@ use limpet_protocol::message::{
     SealKey, SealedSecret, Signed,
 };
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Exit, InstanceStatus, Report};
+use limpet_protocol::report::{Exit, InstanceStatus, NoImage, Report};
 use limpet_protocol::spec::{ContentMount, ImageSource, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -114,8 +114,10 @@ fn state(out: &mut String) {
             instances: vec![status()],
             staged: vec![],
             network: None,
+            no_image: vec![],
         },
     );
+    state_of_images(out, generation);
     let event = Event {
         sequence: 1,
         at_ms: 5,
@@ -145,6 +147,20 @@ fn state(out: &mut String) {
     let will =
         NodePresence { online: false, boot: 3, session: 1, facts: None, key: None, mesh: None };
     line(out, "node-will", &will);
+}
+
+fn state_of_images(out: &mut String, generation: Generation) {
+    let reason = "no such image".to_owned();
+    let report = Report {
+        boot: 3,
+        sequence: 5,
+        observed: Some(generation),
+        instances: vec![],
+        staged: vec![SpecHash([9; 32])],
+        network: None,
+        no_image: vec![NoImage { spec: SpecHash([8; 32]), reason, tries: 3 }],
+    };
+    line(out, "report-of-images", &report);
 }
 
 /// How a node joins, and asks.

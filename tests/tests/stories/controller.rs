@@ -1,6 +1,6 @@
 //! The controller's half of a story: planner and rollouts, as its loop drives them, and the clock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use limpet_agent::reconcile::{Wanted, WantedInstance};
@@ -19,7 +19,7 @@ use limpet_protocol::message::NodeFacts;
 use limpet_protocol::report::InstanceStatus;
 use limpet_protocol::spec::Spec;
 
-use super::node::{Fate, Node};
+use super::node::{Fate, Node, Said};
 
 /// Turns without time passing until a story is held to be stuck.
 const MAX_TURNS: usize = 1_000;
@@ -37,7 +37,7 @@ pub(crate) struct Story {
     standing: BTreeMap<NodeId, Standing>,
     fates: BTreeMap<String, Fate>,
     /// What each node said last.
-    reports: BTreeMap<NodeId, (BTreeMap<InstanceId, InstanceStatus>, BTreeSet<SpecHash>)>,
+    reports: BTreeMap<NodeId, Said>,
     said: BTreeMap<ServiceKey, String>,
     unplaced: BTreeMap<ServiceKey, Vec<String>>,
 }
@@ -222,11 +222,11 @@ impl Story {
     /// What the nodes say of instances may end them for good.
     fn hear_reports(&mut self) {
         let reports = self.reports.clone();
-        for (id, (statuses, _)) in &reports {
+        for (id, said) in &reports {
             if self.standing[id] != Standing::Ready {
                 continue;
             }
-            for status in statuses.values() {
+            for status in said.instances.values() {
                 if self.planner.report(id, status) {
                     let key = ServiceKey::of(&status.instance);
                     let progress = self.planner.progress().get(&key);
@@ -260,19 +260,20 @@ impl Story {
     }
 
     fn status(&self, key: &ServiceKey, id: &NodeId, slot: Slot) -> Option<&InstanceStatus> {
-        self.reports.get(id)?.0.get(&instance(key, slot))
+        self.reports.get(id)?.instances.get(&instance(key, slot))
     }
 
     fn seen(&self, key: &ServiceKey, id: &NodeId, slot: Slot) -> Seen {
         let report = self.reports.get(id);
-        let (target, waves) = self.rollouts.target(key).expect("a service that is known");
+        let (goal, waves) = self.rollouts.goal(key).expect("a service that is known");
         let node = self.planner.node(id).expect("a node that is known");
         let named = |wave: &Wave| matches!(wave, Wave::Nodes(all) if meets_all(all, id, node));
         Seen {
             node: Some(id.clone()),
             reachable: self.standing[id] == Standing::Ready,
             status: self.status(key, id, slot).map(UnitStatus::of),
-            staged: report.is_some_and(|(_, staged)| staged.contains(&target)),
+            staged: report.is_some_and(|report| report.staged.contains(&goal)),
+            no_image: report.and_then(|report| report.no_image.get(&goal)).cloned(),
             waves: waves.iter().enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum(),
         }
     }

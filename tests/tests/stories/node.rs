@@ -6,7 +6,7 @@ use limpet_agent::health::{Kind, Outcome};
 use limpet_agent::reconcile::{Action, Decision, Observed, Status, Wanted, reconcile};
 use limpet_agent::runtime::ContainerId;
 use limpet_protocol::id::{InstanceId, SpecHash};
-use limpet_protocol::report::{Exit, Health, InstanceStatus};
+use limpet_protocol::report::{Exit, Health, InstanceStatus, NoImage};
 use limpet_protocol::spec::ImageSource;
 
 /// How long things take.
@@ -57,6 +57,14 @@ impl Fate {
             _ => None,
         }
     }
+}
+
+/// What a node says of everything that it runs, and of images.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Said {
+    pub(crate) instances: BTreeMap<InstanceId, InstanceStatus>,
+    pub(crate) staged: BTreeSet<SpecHash>,
+    pub(crate) no_image: BTreeMap<SpecHash, NoImage>,
 }
 
 /// Something that will have happened.
@@ -204,8 +212,8 @@ impl Node {
         }
     }
 
-    /// What it says of everything, and which images of what comes next it has.
-    pub(crate) fn report(&self) -> (BTreeMap<InstanceId, InstanceStatus>, BTreeSet<SpecHash>) {
+    /// What it says.
+    pub(crate) fn report(&self) -> Said {
         let told = |status: &Status| {
             let status = status.clone();
             let told = InstanceStatus {
@@ -222,8 +230,12 @@ impl Node {
             };
             (status.instance, told)
         };
-        let statuses = self.decision.statuses.iter().map(told).collect();
-        (statuses, self.decision.staged.iter().copied().collect())
+        let no_image = self.decision.no_image.iter().map(|it| (it.spec, it.clone()));
+        Said {
+            instances: self.decision.statuses.iter().map(told).collect(),
+            staged: self.decision.staged.iter().copied().collect(),
+            no_image: no_image.collect(),
+        }
     }
 
     /// What runs, with its image.

@@ -207,13 +207,21 @@ fn the_image_of_what_comes_next_is_had_ready_after_all_others() {
     assert_eq!(world.decide().staged, []);
     // One that cannot be had holds up nobody.
     world.observed.image_failed(&next.spec.image, "gone", world.now_ms);
+    let gone = |tries| NoImage { spec: next.spec_hash, reason: "gone".to_owned(), tries };
+    assert_eq!(world.decide().no_image, [gone(1)]);
     world.started("shop.web.1.1");
     world.started("shop.db.1.1");
     world.exit("shop.web.1.1", 1);
     assert_eq!(world.step(), ["start shop.web.1.2"]);
     world.now_ms = world.decide().wake_at_ms.unwrap();
     assert_eq!(world.step(), ["prepare web:2"]);
+    assert_eq!(world.decide().no_image, [gone(1)], "it is said until it is there");
+    world.observed.image_failed(&next.spec.image, "gone", world.now_ms);
+    assert_eq!(world.decide().no_image, [gone(2)]);
+    world.now_ms = world.decide().wake_at_ms.unwrap();
+    assert_eq!(world.step(), ["prepare web:2"]);
     world.observed.image_ready(&next.spec.image, None);
+    assert_eq!(world.decide().no_image, []);
     assert_eq!(world.decide().staged, [next.spec_hash]);
     assert_eq!(world.step(), [""; 0]);
     // It is not forgotten while it comes next.

@@ -27,6 +27,7 @@ use crate::store::records::{ApplicationRecord, TokenPurpose, TokenRecord};
 use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 
 mod drain;
+mod images;
 mod progress;
 mod rollouts;
 mod sealing;
@@ -458,6 +459,7 @@ async fn a_node_that_is_ahead_of_a_restored_store_is_overtaken() {
         instances: vec![],
         staged: vec![],
         network: None,
+        no_image: vec![],
     };
     let topic = Topic::Have(agent.badge.node.clone());
     agent.publish(topic, codec::encode(&report).unwrap()).await;

@@ -55,6 +55,7 @@ fn completed(generation: Generation, spec: SpecHash) -> Vec<u8> {
         instances: vec![status],
         staged: vec![],
         network: None,
+        no_image: vec![],
     };
     codec::encode(&report).unwrap()
 }

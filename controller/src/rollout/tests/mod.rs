@@ -6,6 +6,7 @@ use limpet_protocol::application::{FailureAction, Placement, Portion, Wave};
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::message::NodeFacts;
 
+mod images;
 mod moves;
 mod properties;
 
@@ -64,8 +65,8 @@ struct Fleet {
     bad: BTreeSet<u8>,
     /// Versions that are not up yet when they were started.
     slow: BTreeSet<u8>,
-    /// Nodes that say that they do not have the next image yet.
-    without_image: BTreeSet<NodeId>,
+    /// Nodes that do not have the next image yet, and how often they tried in vain.
+    without_image: BTreeMap<NodeId, u32>,
     /// Nodes that give what they have to others.
     drained: BTreeSet<NodeId>,
     /// The most units since something else was wanted: of so many a share may fail.
@@ -199,12 +200,18 @@ impl Fleet {
                     node: Some(id.clone()),
                     reachable: self.standing[id] == Standing::Ready,
                     status: self.runs.get(&(key.clone(), id.clone(), slot)).cloned(),
-                    staged: !self.without_image.contains(id),
+                    staged: !self.without_image.contains_key(id),
+                    no_image: self.no_image(id),
                     waves: self.waves.get(id).copied().unwrap_or(0),
                 };
                 self.rollouts.look(self.now_ms, &key, slot, &seen);
             }
         }
+    }
+
+    fn no_image(&self, id: &NodeId) -> Option<NoImage> {
+        let tries = *self.without_image.get(id).filter(|tries| **tries > 0)?;
+        Some(NoImage { spec: hash(0), reason: "not there".to_owned(), tries })
     }
 
     /// The agents take over what they are told; whether anything changed.
@@ -597,7 +604,7 @@ fn nobody_is_stopped_before_all_images_are_there() {
     let mut fleet = Fleet::new(3);
     fleet.apply(&[("s", in_waves(1, vec![]))]);
     let late: NodeId = "n2".parse().unwrap();
-    fleet.without_image.insert(late.clone());
+    fleet.without_image.insert(late.clone(), 0);
     fleet.apply(&[("s", in_waves(2, vec![]))]);
     assert_eq!(fleet.versions("s"), "111");
     assert_eq!(fleet.said("s"), "updating 0/3: waits for the image on n2");
@@ -608,7 +615,7 @@ fn nobody_is_stopped_before_all_images_are_there() {
     assert_eq!(fleet.rollouts.next_of(&key("s"), &late, Slot(1)), None);
     // One that goes is not waited for; one that has no image for long is told all the same.
     fleet.pass(5_000);
-    fleet.without_image.insert(late);
+    fleet.without_image.insert(late, 0);
     fleet.apply(&[("s", in_waves(3, vec![]))]);
     assert_eq!(fleet.versions("s"), "222");
     fleet.stand("n2", Standing::Unreachable);

@@ -16,6 +16,8 @@ enum Step {
     Stand(u32, bool),
     /// A node gives what it has to others, or takes work again.
     Drain(u32, bool),
+    /// A node tries in vain to have the image, or has it.
+    Image(u32, u32),
     /// A slot, by its place in the list of all, comes up.
     Up(usize),
     /// One fails.
@@ -33,6 +35,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (2..6_u8).prop_map(Step::Apply),
         2 => (1..7_u32, any::<bool>()).prop_map(|(node, back)| Step::Stand(node, back)),
         2 => (1..7_u32, any::<bool>()).prop_map(|(node, begin)| Step::Drain(node, begin)),
+        2 => (1..7_u32, 0..4_u32).prop_map(|(node, tries)| Step::Image(node, tries)),
         6 => (0..12_usize).prop_map(Step::Up),
         3 => (0..12_usize).prop_map(Step::Fail),
         1 => (0..12_usize).prop_map(Step::Down),
@@ -183,6 +186,13 @@ fn happen(fleet: &mut Fleet, want: &mut Want, step: &Step) {
             fleet.stand(&format!("n{node}"), standing);
         }
         Step::Drain(node, begin) => fleet.drain(&format!("n{node}"), *begin),
+        Step::Image(node, tries) => {
+            let id = format!("n{node}").parse().unwrap();
+            match tries {
+                3 => drop(fleet.without_image.remove(&id)),
+                tries => drop(fleet.without_image.insert(id, *tries)),
+            }
+        }
         Step::Up(at) => {
             if let Some(status) = nth(fleet, *at) {
                 status.up = true;
@@ -236,6 +246,7 @@ proptest! {
             fleet.drain(&format!("n{node}"), false);
         }
         fleet.slow.clear();
+        fleet.without_image.clear();
         fleet.runs.clear();
         fleet.now_ms += 60_000;
         fleet.settle();
