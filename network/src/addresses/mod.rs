@@ -8,3 +8,6 @@ mod virtual_book;
 
 pub use book::{AddressBook, AddressError, Wish};
 pub use virtual_book::{VirtualAddressError, VirtualAddresses};
+
+#[cfg(test)]
+mod tests;

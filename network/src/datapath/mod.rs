@@ -7,10 +7,12 @@
 //! - `ground`: the gateway address and forwarding.
 //! - `device`: containers' namespaces and devices.
 //! - `table`: the rules.
+//! - `flows`: what is forgotten after rules have changed.
 //! - `lack`: what the kernel cannot do.
 
 mod alias;
 mod device;
+mod flows;
 mod ground;
 mod lack;
 mod route_messages;

@@ -1,6 +1,6 @@
 //! The table: rules take the place of those that are there, in one transaction, if they differ.
 
-use super::{Applied, Datapath, DatapathError};
+use super::{Applied, Datapath, DatapathError, flows};
 use crate::netlink::{Attribute, Batch, Refused, Socket, attributes};
 use crate::nft;
 use crate::rules::{OTHERS_V4, OTHERS_V6, Ruleset, SoleForwarder};
@@ -21,7 +21,8 @@ const TABLES: &str = "limpet-";
 impl Datapath {
     /// Puts rules in the place of those that are there, in one transaction, and lets the node forward
     /// packets. Nothing is done when they are there already; that somebody else took them away is
-    /// noticed.
+    /// noticed. What goes to instances that are no longer among those that get connections is led anew,
+    /// as far as it is no connection that can end by itself.
     ///
     /// # Errors
     /// The kernel refused a rule; those from before stay.
@@ -33,11 +34,14 @@ impl Datapath {
             self.start_forwarding()?;
             return Ok(Applied::Same);
         }
-        self.last = None;
+        let change = self.last.take().map(|last| flows::Change::between(&last.rules, rules));
         socket.perform(&nft::replace(rules))?;
         let generation = ask(socket, &nft::get_generation(), nft::GENERATION)?;
         let handle = ask(socket, &nft::get_table(&rules.table), nft::TABLE_HANDLE)?;
         self.last = Some(Last { rules: rules.clone(), generation, handle });
+        if let Some(change) = change {
+            flows::forget(socket, &change)?;
+        }
         self.start_forwarding()?;
         Ok(Applied::Changed)
     }

@@ -9,6 +9,8 @@
 mod message;
 mod reading;
 mod socket;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use message::{Attributes, Batch};
 pub(crate) use reading::{Attribute, attributes, native_u32};

@@ -14,6 +14,9 @@ mod ruleset;
 mod text;
 mod translate;
 
+#[cfg(test)]
+mod tests;
+
 pub use filter::{OTHERS_V4, OTHERS_V6};
 pub use ruleset::{
     Chain, Devices, Direction, Family, Field, Hook, Point, Refusal, Ruleset, Set, Side, Statement,

@@ -143,6 +143,12 @@ fn draw_destinations(drawing: &mut Drawing<'_>) {
     if let Some(from_tunnel) = drawing.tunnel(Direction::In, true) {
         drawing.rule("connections", [from_tunnel, Statement::Accept]);
     }
+    // A port that is bound to 127.0.0.1 is for the node's own processes. Translated this early, a packet
+    // of somebody else's would be gone on before the kernel finds out that it can be none of theirs.
+    if let Some(loopback) = loopback_v4() {
+        let to_loopback = Statement::Address(Side::Destination, loopback, true);
+        drawing.rule("connections", [to_loopback, Statement::Accept]);
+    }
     for family in drawing.families.clone() {
         let destination = Field::Destination(family);
         let services = Statement::Dispatch(vec![destination], of_family("services", family));
@@ -177,6 +183,11 @@ fn draw_ports(drawing: &mut Drawing<'_>) {
     }
 }
 
+/// The addresses of the loopback device (RFC 1122, 3.2.1.3).
+fn loopback_v4() -> Option<Subnet> {
+    Subnet::new(IpAddr::from([127, 0, 0, 0]), 8).ok()
+}
+
 fn draw_sources(drawing: &mut Drawing<'_>, members: &Members) {
     for address in members.containers.keys() {
         let family = Family::of(*address);
@@ -201,7 +212,7 @@ fn draw_sources(drawing: &mut Drawing<'_>, members: &Members) {
             drawing.rule(chain, published.into_iter().chain([becomes_gateway.clone()]));
         }
         if family == Family::V4
-            && let Ok(loopback) = Subnet::new(IpAddr::from([127, 0, 0, 0]), 8)
+            && let Some(loopback) = loopback_v4()
         {
             let from = Statement::Address(Side::Source, loopback, true);
             let to = drawing.containers(Direction::Out, true);

@@ -5,8 +5,10 @@ use core::time::Duration;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
-use crate::node::{Kind, Node, is_root};
-use crate::talk::{ask, connect, hear, serve};
+use limpet_protocol::spec::PublishedPort;
+
+use crate::node::{Kind, Node, OUTSIDE, is_root, port};
+use crate::talk::{ask, ask_again, assert_closed, connect, hear, serve, serve_udp, udp_client};
 
 /// How many connections are opened.
 const CONNECTIONS: u32 = 1_000;
@@ -90,8 +92,64 @@ fn an_instance_reaches_itself_by_its_services_name() {
     let mut node = Node::new();
     let web = node.container("web", 1, &Kind::on(&["front"]));
     serve(&web.namespace, "web.1", (web.v4(), 80));
-    node.publish("web", vec![crate::node::port(8080, 80)]);
+    node.publish("web", vec![port(8080, 80)]);
     node.apply();
     assert_eq!(ask(&web.namespace, node.virtual_address("web", 80)).unwrap().0, "web.1");
-    assert_eq!(ask(&web.namespace, (crate::node::OUTSIDE, 8080)).unwrap().0, "web.1");
+    assert_eq!(ask(&web.namespace, (OUTSIDE, 8080)).unwrap().0, "web.1");
+}
+
+#[test]
+fn datagrams_of_one_client_follow_the_instances() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let client = node.container("client", 1, &Kind::on(&["front"]));
+    let mut servers = vec![];
+    for slot in [1, 2] {
+        let server = node.container("web", slot, &Kind::on(&["front"]));
+        serve_udp(&server.namespace, &format!("web.{slot}"), (server.v4(), 53));
+        node.ready("web", slot, false);
+        servers.push(server);
+    }
+    let udp = PublishedPort { udp: true, ..port(5353, 53) };
+    node.publish("web", vec![udp]);
+    node.apply();
+    let inside = udp_client(&client.namespace, node.virtual_address("web", 53));
+    let outside = udp_client(&node.outside, (OUTSIDE, 5353).into());
+    // Each keeps its port: without anybody to ask, with one, with another.
+    for socket in [&inside, &outside] {
+        assert_closed(ask_again(socket));
+    }
+    for (ready, other) in [(1, 2), (2, 1), (1, 2)] {
+        node.ready("web", ready, true);
+        node.ready("web", other, false);
+        node.apply();
+        for socket in [&inside, &outside] {
+            assert_eq!(ask_again(socket).unwrap().0, format!("web.{ready}"));
+        }
+    }
+}
+
+#[test]
+fn a_connection_to_an_instance_that_is_gone_is_cut() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let client = node.container("client", 1, &Kind::on(&["front"]));
+    let lost = node.container("web", 1, &Kind::on(&["front"]));
+    serve(&lost.namespace, "web.1", (lost.v4(), 80));
+    node.apply();
+    let address = node.virtual_address("web", 80);
+    let mut stream =
+        client.namespace.run(|| connect(address, Duration::from_secs(10))).unwrap().unwrap();
+    hear(&mut stream).unwrap();
+    // Its device goes before it can say anything.
+    node.datapath.detach(&lost.device).unwrap();
+    node.forget("web", 1);
+    node.apply();
+    stream.write_all(b"?").unwrap();
+    let error = stream.read_exact(&mut [0]).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
 }

@@ -1,11 +1,14 @@
 //! Published ports: from outside, from the node and from other containers.
 
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, SocketAddr};
+use core::time::Duration;
 
 use limpet_protocol::spec::PublishedPort;
+use socket2::{Domain, Socket, Type};
 
 use crate::node::{Kind, Node, OUTSIDE, STRANGER, is_root, port};
 use crate::talk::{ask, ask_in_vain, ask_udp, assert_closed, assert_prohibited, serve, serve_udp};
+use crate::wire;
 
 #[test]
 fn a_published_port_leads_to_the_service_from_everywhere() {
@@ -51,10 +54,35 @@ fn a_port_that_is_bound_to_an_address_is_not_at_others() {
     serve(&web.namespace, "web", (web.v4(), 80));
     assert_eq!(ask(&node.namespace, (Ipv4Addr::LOCALHOST, 8081)).unwrap().0, "web");
     assert_closed(ask(&node.outside, (OUTSIDE, 8081)));
+    // Not even if somebody outside leads 127.0.0.1 to the node. That this is led there is seen by a port
+    // of the node's own, while the kernel is told to take such packets.
+    let believe = |yes: &str| {
+        for name in ["route_localnet", "accept_local"] {
+            let setting = format!("/proc/sys/net/ipv4/conf/{}/{name}", wire::CABLE);
+            std::fs::write(setting, yes).unwrap();
+        }
+    };
+    let knock = |number| node.outside.run(|| knock_at_loopback(number)).unwrap();
+    node.outside.run(|| wire::route(None, OUTSIDE.into())).unwrap();
+    node.outside.run(|| believe("1")).unwrap();
+    serve(&node.namespace, "own", (Ipv4Addr::LOCALHOST, 7002));
+    believe("1");
+    assert!(knock(7002), "nothing is led to the node, so that this test means nothing");
+    believe("0");
+    assert!(!knock(7002) && !knock(8081), "a port at 127.0.0.1 was reached from outside");
     assert_eq!(ask(&node.outside, (OUTSIDE, 8082)).unwrap().0, "web");
     assert_closed(ask(&node.namespace, (Ipv4Addr::LOCALHOST, 8082)));
     assert_eq!(ask(&node.outside, (OUTSIDE, 8083)).unwrap().0, "web");
     assert_eq!(ask(&node.namespace, (Ipv4Addr::LOCALHOST, 8083)).unwrap().0, "web");
+}
+
+/// Whether a connection out of the cable to 127.0.0.1 is answered by whoever is at its other end.
+fn knock_at_loopback(number: u16) -> bool {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind_device(Some(wire::CABLE.as_bytes())).unwrap();
+    socket.bind(&SocketAddr::from((STRANGER, 0)).into()).unwrap();
+    let loopback = SocketAddr::from((Ipv4Addr::LOCALHOST, number));
+    socket.connect_timeout(&loopback.into(), Duration::from_millis(300)).is_ok()
 }
 
 #[test]

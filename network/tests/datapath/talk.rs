@@ -88,11 +88,20 @@ pub(crate) fn ask_in_vain(from: &Namespace, to: impl Into<SocketAddr>) {
 
 /// Asks a server by UDP from a namespace.
 pub(crate) fn ask_udp(from: &Namespace, to: impl Into<SocketAddr>) -> io::Result<(String, IpAddr)> {
-    let to = to.into();
+    ask_again(&udp_client(from, to.into()))
+}
+
+/// A socket in a namespace that asks one server, always from the same port.
+pub(crate) fn udp_client(from: &Namespace, to: SocketAddr) -> UdpSocket {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
-    let socket = from.run(|| UdpSocket::bind((any, 0))).unwrap()?;
-    socket.connect(to)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    let socket = from.run(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
+    socket.connect(to).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Asks the server once.
+pub(crate) fn ask_again(socket: &UdpSocket) -> io::Result<(String, IpAddr)> {
     socket.send(b"who")?;
     let mut buffer = [0; 64];
     let length = socket.recv(&mut buffer)?;
