@@ -295,6 +295,18 @@ pub struct NeighbourInstance {
     pub ready: bool,
 }
 
+/// One message on the connection from a node to another, with its length before it in four bytes, the
+/// highest first: all there is when it has changed, and otherwise a sign of life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NeighbourMessage {
+    /// How soon the next one comes, in milliseconds. Who is silent for some times as long is gone.
+    #[serde(rename = "w")]
+    pub within_ms: u32,
+    /// The instances; nothing is as before.
+    #[serde(rename = "s", default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<Neighbour>,
+}
+
 /// What a node says of its network (in [`crate::report::Report`]).
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkReport {

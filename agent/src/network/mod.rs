@@ -334,7 +334,10 @@ impl On {
                 self.node = Some(Node::new(network.clone(), &self.attached));
             }
             (None, None) => self.dirty = false,
-            (None, Some(_)) => {
+            (None, Some(node)) => {
+                if let Err(problem) = node.close_tunnel() {
+                    tracing::warn!("{problem}");
+                }
                 self.node = None;
                 self.spare = None;
                 let removed = self.datapath.remove();

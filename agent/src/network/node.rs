@@ -208,8 +208,7 @@ impl Node {
     pub(super) fn open_tunnel(&mut self, tag: Tag, settings: &Settings) -> Result<(), String> {
         let failed = |error| format!("other nodes cannot be reached: {}", chain(&error));
         if self.network.peers.is_empty() {
-            self.tunnel = None;
-            return Ok(());
+            return self.close_tunnel();
         }
         let peers: Vec<TunnelPeer> =
             self.network.peers.iter().filter_map(|peer| self.tunnel_peer(peer)).collect();
@@ -221,12 +220,19 @@ impl Node {
                     key: settings.key.clone(),
                     port: settings.config.mesh_port,
                     routes: vec![self.network.pool, self.network.pool6],
+                    source: Some(self.gateway),
                     kernel: true,
                 })
                 .map_err(failed)?,
             ),
         };
         tunnel.set_peers(&peers).map_err(failed)
+    }
+
+    /// Closes the tunnel for good: dropped, the kernel's would stay for the next agent.
+    pub(super) fn close_tunnel(&mut self) -> Result<(), String> {
+        let removed = self.tunnel.take().map_or(Ok(()), Tunnel::remove);
+        removed.map_err(|error| format!("the tunnel to other nodes stays: {}", chain(&error)))
     }
 
     /// A peer may send from its subnets, and from fixed addresses of its instances.

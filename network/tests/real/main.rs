@@ -10,4 +10,6 @@
 )]
 
 mod dns;
+mod neighbours;
 mod place;
+mod tunnel;

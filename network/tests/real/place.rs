@@ -15,6 +15,7 @@ type Work = Box<dyn FnOnce() + Send>;
 pub(crate) struct Place {
     thread: Option<JoinHandle<()>>,
     work: Option<SyncSender<Work>>,
+    id: u32,
 }
 
 impl Place {
@@ -24,11 +25,14 @@ impl Place {
             return None;
         }
         let (work, works) = sync_channel::<Work>(1);
+        let (told, id) = sync_channel(1);
         let thread = std::thread::spawn(move || {
             unshare();
+            told.send(rustix::thread::gettid().as_raw_nonzero().get()).unwrap();
             works.iter().for_each(|work| work());
         });
-        let place = Self { thread: Some(thread), work: Some(work) };
+        let id = id.recv().unwrap().try_into().unwrap();
+        let place = Self { thread: Some(thread), work: Some(work), id };
         place.ip("link set lo up");
         Some(place)
     }
@@ -63,6 +67,15 @@ impl Place {
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(output.status.success(), "ip {}: {said}", words.join(" "));
         });
+    }
+
+    /// A wire to another place: a device of the same name on both ends, each with its address.
+    pub(crate) fn wire(&self, other: &Self, name: &str, addresses: [&str; 2]) {
+        self.ip(&format!("link add {name} type veth peer name {name} netns {}", other.id));
+        for (place, address) in [(self, addresses[0]), (other, addresses[1])] {
+            place.ip(&format!("address add {address} dev {name} nodad"));
+            place.ip(&format!("link set {name} up"));
+        }
     }
 }
 
