@@ -13,6 +13,7 @@
 //! - [`dns`]: the name server that answers the containers.
 //! - [`tunnel`]: the way to other nodes.
 //! - [`neighbours`]: what nodes tell each other through it.
+//! - [`proxy`]: published ports on nodes without nf_tables.
 
 pub mod addresses;
 pub mod datapath;
@@ -23,6 +24,7 @@ pub mod neighbours;
 mod netlink;
 mod nft;
 pub mod picture;
+pub mod proxy;
 pub mod rules;
 mod sysctl;
 pub mod tag;

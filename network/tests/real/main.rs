@@ -12,4 +12,5 @@
 mod dns;
 mod neighbours;
 mod place;
+mod proxy;
 mod tunnel;
