@@ -11,7 +11,7 @@ use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot
 
 use crate::plan::filter::meets_all;
 use crate::plan::{Node, ServiceKey, Standing};
-use crate::rollout::{Order, Seen, UnitStatus};
+use crate::rollout::{Order, Seen, Unit, UnitStatus};
 use crate::store::{CommitError, Key, MAX_OPS, MAX_VALUE_BYTES, Op, StoreError, Transaction};
 use crate::world::{OrderAnswer, World};
 
@@ -33,6 +33,7 @@ impl World {
         }
         let effects = self.rollouts.step(self.now_ms);
         self.unsettled.extend(effects.nodes);
+        self.begin_anew(effects.begun);
         for key in &effects.services {
             self.dispatch.pin_spec(key, self.rollouts.stable(key));
         }
@@ -44,6 +45,26 @@ impl World {
         for application in effects.save {
             let op = self.rollout_op(application);
             self.unsaved.extend(op);
+        }
+    }
+
+    /// What was over with the spec that it had is not with the one that it is to run.
+    fn begin_anew(&mut self, begun: Vec<(ServiceKey, Unit)>) {
+        let mut any = false;
+        for (key, unit) in begun {
+            let slot = unit.slot();
+            let node = match unit {
+                Unit::Node(node) => Some(node),
+                Unit::Slot(slot) => self.planner.meant(&key, slot).cloned(),
+            };
+            any |= node.is_some_and(|node| self.planner.begins_anew(&key, &node, slot));
+        }
+        if any {
+            // It takes room again, which may not be there any more.
+            let changes = self.planner.plan();
+            self.roll_placed(&changes.nodes);
+            self.stale_services.extend(changes.services);
+            self.unsettled.extend(changes.nodes);
         }
     }
 

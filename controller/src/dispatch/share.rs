@@ -125,11 +125,13 @@ impl World {
         let progress = self.planner.progress();
         let places = self.planner.places(key);
         let meant = places.filter(|(node, slot)| self.planner.is_meant(key, node, *slot));
+        let goal = self.rollouts.goal(key).map_or(wanted.spec, |(goal, _)| goal);
         judge(meant.map(|(node, slot)| {
-            let done = progress.is_done(key, node, slot);
             let instance = key.instance(slot);
             let status = self.fleet.get(node).and_then(|node| node.instances.get(&instance));
             let has = self.rollouts.spec_of(key, node, slot).map_or(wanted.spec, |(spec, _)| spec);
+            // Done with what comes before is not done.
+            let done = has == goal && progress.is_done(key, node, slot);
             Seen { done, status: status.filter(|status| status.spec == has) }
         }))
     }

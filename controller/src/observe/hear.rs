@@ -190,8 +190,9 @@ impl World {
     fn hear_instance(&mut self, id: &NodeId, instance: &InstanceId) {
         let key = ServiceKey::of(instance);
         let status = self.fleet.get(id).and_then(|node| node.instances.get(instance));
+        let has = self.rollouts.spec_of(&key, id, instance.slot).map(|(spec, _)| spec);
         if let Some(status) = status
-            && self.planner.report(id, status)
+            && self.planner.report(id, status, has)
         {
             // The node is to know that it need not start it again.
             self.unsettled.insert(id.clone());

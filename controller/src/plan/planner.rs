@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use limpet_protocol::assignment::Assignment;
-use limpet_protocol::id::{ApplicationName, NodeId, Slot};
+use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
 use limpet_protocol::report::InstanceStatus;
 
 use super::books::{Books, Rates, Sitting};
@@ -71,8 +71,10 @@ impl Planner {
     }
 
     fn set_service(&mut self, key: &ServiceKey, new: Option<Wanted>) {
-        self.progress.begin(key, new.as_ref().map(|wanted| (wanted.spec, wanted.mode.is_global())));
         let old = self.wanted.remove(key);
+        let waits = self.waits_for_its_turn(key, old.as_deref(), new.as_ref());
+        let begins = new.as_ref().map(|wanted| (wanted.spec, wanted.mode.is_global()));
+        self.progress.begin(key, begins, &waits);
         if old.as_deref() != new.as_ref() {
             let look = match (&old, &new) {
                 (Some(old), Some(new)) if self.stays(key, old, new) => Look::default(),
@@ -93,6 +95,30 @@ impl Planner {
             self.progress.clear_homes(key);
         }
         self.wanted.insert(key.clone(), Arc::new(new));
+    }
+
+    /// Instances that are over and keep the spec with which they are until their turn comes: those of
+    /// a service that is rolled out.
+    fn waits_for_its_turn(
+        &self,
+        key: &ServiceKey,
+        old: Option<&Wanted>,
+        new: Option<&Wanted>,
+    ) -> BTreeSet<(NodeId, Slot)> {
+        let rolled = old.zip(new).is_some_and(|(old, new)| {
+            !new.mode.is_job() && new.mode.is_global() == old.mode.is_global()
+        });
+        let placed = self.books.placed.get(key).filter(|_| rolled);
+        placed.map(|placed| placed.resting.clone()).unwrap_or_default()
+    }
+
+    /// An instance is to run another spec: if it was over it is not any more. Whether it was.
+    pub fn begins_anew(&mut self, key: &ServiceKey, node: &NodeId, slot: Slot) -> bool {
+        let was = self.progress.forget(key, node, slot);
+        if was {
+            self.look(key, Look::on(node));
+        }
+        was
     }
 
     /// Whether a change of a service lets all that is placed stay as it is counted.
@@ -278,8 +304,14 @@ impl Planner {
         }
     }
 
-    /// A node reports of one of its instances; whether it ended for good.
-    pub fn report(&mut self, node: &NodeId, status: &InstanceStatus) -> bool {
+    /// A node reports of one of its instances, which has this spec, or that of its service; whether it
+    /// ended for good.
+    pub fn report(
+        &mut self,
+        node: &NodeId,
+        status: &InstanceStatus,
+        has: Option<SpecHash>,
+    ) -> bool {
         let key = ServiceKey::of(&status.instance);
         let slot = status.instance.slot;
         let Some(wanted) = self.wanted.get(&key) else { return false };
@@ -288,7 +320,8 @@ impl Planner {
             return false;
         }
         let by_node = wanted.mode.is_global();
-        let run = Run { node, by_node, ending: wanted.ending, spec: wanted.spec };
+        let has = has.unwrap_or(wanted.spec);
+        let run = Run { node, by_node, ending: wanted.ending, has, spec: wanted.spec };
         let over = self.progress.note(&key, run, status);
         if over {
             self.books.rest(&key, node, slot, by_node);

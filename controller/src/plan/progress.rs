@@ -5,7 +5,8 @@
 //! [`ServiceProgress`], which only grows until the service gets another spec. What is over stays
 //! over when its node is lost, reboots, or the controller starts again, and a condition that held
 //! once holds on: a dependency that stumbles later must not cost every node of its dependants a new
-//! assignment.
+//! assignment. While a service is updated each slot has a spec of its own: what is over with that
+//! stays over until its turn comes.
 //!
 //! | rule | source |
 //! |---|---|
@@ -67,6 +68,8 @@ pub(super) struct Run<'a> {
     pub(super) by_node: bool,
     /// Which ends are for good.
     pub(super) ending: Ending,
+    /// The spec that the slot has.
+    pub(super) has: SpecHash,
     /// The spec that is wanted.
     pub(super) spec: SpecHash,
 }
@@ -137,8 +140,13 @@ impl Progress {
     }
 
     /// A service is wanted with this spec, with one instance on each node or not, or not at all:
-    /// what is known of another is forgotten.
-    pub(super) fn begin(&mut self, key: &ServiceKey, wanted: Option<(SpecHash, bool)>) {
+    /// what is known of another is forgotten, but that what `waits` for its turn is over.
+    pub(super) fn begin(
+        &mut self,
+        key: &ServiceKey,
+        wanted: Option<(SpecHash, bool)>,
+        waits: &BTreeSet<(NodeId, Slot)>,
+    ) {
         let Some(record) = self.applications.get_mut(&key.application) else { return };
         let Some(known) = record.services.get(&key.service) else { return };
         let by_node = !known.done_on.is_empty() || !known.failed_on.is_empty();
@@ -146,16 +154,42 @@ impl Progress {
         let same = wanted.is_some_and(|(spec, nodes)| {
             spec == known.spec && (nodes || !by_node) && (!nodes || !by_slot)
         });
-        if !same {
-            record.services.remove(&key.service);
-            self.tidy(&key.application);
+        if same {
+            return;
         }
+        let old = record.services.remove(&key.service);
+        if let (Some(mut old), Some((spec, _)), false) = (old, wanted, waits.is_empty()) {
+            old.done.retain(|slot| waits.iter().any(|(_, waiting)| waiting == slot));
+            old.failed.retain(|slot, _| waits.iter().any(|(_, waiting)| waiting == slot));
+            old.done_on.retain(|id| waits.contains(&(id.clone(), Slot(1))));
+            old.failed_on.retain(|id, _| waits.contains(&(id.clone(), Slot(1))));
+            (old.spec, old.held) = (spec, Held::default());
+            record.services.insert(key.service.clone(), old);
+        }
+        self.tidy(&key.application);
+    }
+
+    /// An instance is to run another spec: it is not over any more. Whether it was.
+    pub(super) fn forget(&mut self, key: &ServiceKey, node: &NodeId, slot: Slot) -> bool {
+        if !self.is_over(key, node, slot) {
+            return false;
+        }
+        let record = self.applications.get_mut(&key.application);
+        let Some(known) = record.and_then(|record| record.services.get_mut(&key.service)) else {
+            return false;
+        };
+        known.done.remove(&slot);
+        known.failed.remove(&slot);
+        known.done_on.remove(node);
+        known.failed_on.remove(node);
+        self.changed.insert(key.application.clone());
+        true
     }
 
     /// A node reports of an instance that is placed there; whether something is over now.
     pub(super) fn note(&mut self, key: &ServiceKey, run: Run<'_>, status: &InstanceStatus) -> bool {
         let slot = status.instance.slot;
-        if status.spec != run.spec || self.is_over(key, run.node, slot) {
+        if status.spec != run.has || self.is_over(key, run.node, slot) {
             return false;
         }
         let done = match (status.phase, run.ending) {
@@ -375,9 +409,9 @@ mod tests {
     #[test]
     fn what_is_over_stays_over_until_there_is_another_spec() {
         let node: NodeId = "n1".parse().unwrap();
-        let run = Run { node: &node, by_node: false, ending: Ending::Any, spec: SPEC };
+        let run = Run { node: &node, by_node: false, ending: Ending::Any, has: SPEC, spec: SPEC };
         let mut progress = Progress::default();
-        progress.begin(&key(), Some((SPEC, false)));
+        progress.begin(&key(), Some((SPEC, false)), &BTreeSet::new());
         assert!(!progress.note(&key(), run, &status(1, Phase::Running, None)));
         let never = Run { ending: Ending::Never, ..run };
         assert!(!progress.note(&key(), never, &status(1, Phase::Completed, Some(0))));
@@ -396,14 +430,45 @@ mod tests {
         for (application, record) in kept {
             restored.restore(&application, record.unwrap());
         }
-        restored.begin(&key(), Some((SPEC, false)));
+        restored.begin(&key(), Some((SPEC, false)), &BTreeSet::new());
         assert!(
             restored.is_done(&key(), &node, Slot(1)) && !restored.is_done(&key(), &node, Slot(2))
         );
         assert!(restored.is_over(&key(), &node, Slot(2)));
-        restored.begin(&key(), Some((SpecHash([2; 32]), false)));
+        restored.begin(&key(), Some((SpecHash([2; 32]), false)), &BTreeSet::new());
         assert!(!restored.is_over(&key(), &node, Slot(1)));
         assert_eq!(restored.take_changed(), [(key().application, None)]);
+    }
+
+    #[test]
+    fn what_waits_for_its_turn_stays_over_with_the_spec_that_it_has() {
+        const NEXT: SpecHash = SpecHash([2; 32]);
+        let node: NodeId = "n1".parse().unwrap();
+        let old = Run { node: &node, by_node: false, ending: Ending::Any, has: SPEC, spec: SPEC };
+        let mut progress = Progress::default();
+        for slot in 1..=3 {
+            assert!(progress.note(&key(), old, &status(slot, Phase::Completed, Some(0))));
+        }
+        // Slot 3 is placed nowhere any more: it begins with the new spec.
+        let waits = [1, 2].map(|slot| (node.clone(), Slot(slot)));
+        progress.begin(&key(), Some((NEXT, false)), &waits.into());
+        let over = |progress: &Progress| -> Vec<bool> {
+            (1..=4).map(|slot| progress.is_over(&key(), &node, Slot(slot))).collect()
+        };
+        assert_eq!(over(&progress), [true, true, false, false]);
+        // Its turn has come, and it completes again; another ends with what it has.
+        assert!(
+            progress.forget(&key(), &node, Slot(1)) && !progress.forget(&key(), &node, Slot(1))
+        );
+        assert_eq!(over(&progress), [false, true, false, false]);
+        let turned = Run { has: NEXT, spec: NEXT, ..old };
+        assert!(!progress.note(&key(), turned, &status(1, Phase::Completed, Some(0))), "of before");
+        let done = InstanceStatus { spec: NEXT, ..status(1, Phase::Completed, Some(0)) };
+        assert!(progress.note(&key(), turned, &done));
+        let waits = Run { has: SPEC, spec: NEXT, ..old };
+        assert!(progress.note(&key(), waits, &status(4, Phase::Completed, Some(0))));
+        assert_eq!(over(&progress), [true, true, false, true]);
+        assert_eq!(progress.get(&key()).map(|kept| kept.spec), Some(NEXT), "the store keeps it so");
     }
 
     #[test]

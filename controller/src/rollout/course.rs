@@ -54,6 +54,8 @@ pub(super) struct Course {
     pub(super) place: Place,
     /// Why nothing more is begun though there is room.
     pub(super) budget: Option<String>,
+    /// Units that have another spec since the last step.
+    pub(super) begun: Vec<Unit>,
     /// Nodes that have to be told.
     pub(super) told: BTreeSet<NodeId>,
     /// What happened: kind and sentence.
@@ -82,6 +84,7 @@ impl Course {
             saved: None,
             place: Place::default(),
             budget: None,
+            begun: Vec::new(),
             told: BTreeSet::new(),
             news: Vec::new(),
         }
@@ -431,6 +434,7 @@ impl Course {
             let had = self.others.remove(&unit);
             crew.change(&unit, |member| member.stage = Stage::Moving(had));
             self.told.extend(crew.get(&unit).and_then(|member| member.node.clone()));
+            self.begun.push(unit);
         }
     }
 

@@ -19,6 +19,8 @@ pub struct Effects {
     pub services: BTreeSet<ServiceKey>,
     /// Applications whose record in the store is old.
     pub save: BTreeSet<ApplicationName>,
+    /// Units that have another spec from now on.
+    pub begun: Vec<(ServiceKey, Unit)>,
     /// What happened: kind and sentence.
     pub news: Vec<(&'static str, String)>,
 }
@@ -221,6 +223,8 @@ impl Rollouts {
             effects.save.insert(key.application.clone());
         }
         let (nodes, news) = course.take_news();
+        let begun = std::mem::take(&mut course.begun).into_iter();
+        effects.begun.extend(begun.map(|unit| (key.clone(), unit)));
         effects.nodes.extend(nodes);
         effects.news.extend(news);
         if held_others != course.held_others {

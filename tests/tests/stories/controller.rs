@@ -191,7 +191,14 @@ impl Story {
                 self.rollouts.look(self.now_ms, key, slot, &seen);
             }
         }
-        for (_, news) in self.rollouts.step(self.now_ms).news {
+        let effects = self.rollouts.step(self.now_ms);
+        for (key, unit) in effects.begun {
+            if let Some(id) = self.planner.meant(&key, unit.slot()).cloned() {
+                self.planner.begins_anew(&key, &id, unit.slot());
+            }
+        }
+        self.planner.plan();
+        for (_, news) in effects.news {
             self.tell(&news);
         }
         for name in self.services.keys().cloned().collect::<Vec<_>>() {
@@ -227,8 +234,9 @@ impl Story {
                 continue;
             }
             for status in said.instances.values() {
-                if self.planner.report(id, status) {
-                    let key = ServiceKey::of(&status.instance);
+                let key = ServiceKey::of(&status.instance);
+                let has = self.rollouts.spec_of(&key, id, status.instance.slot);
+                if self.planner.report(id, status, has.map(|(spec, _)| spec)) {
                     let progress = self.planner.progress().get(&key);
                     let (done, failed) =
                         progress.map_or((0, 0), |it| (it.done.len(), it.failed.len()));

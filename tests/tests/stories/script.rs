@@ -16,7 +16,7 @@
 //! Keys of a service: `replicas`, `global`, `parallelism`, `delay`, `monitor`, `ratio` (percent),
 //! `action`, `start-first`, `after`, `follows` (a service), `waves` (`LABEL:VALUE` or `N%`, with commas),
 //! `success`, `down` (percent, number), `job` (`COMPLETIONS:PARALLELISM`), `retries` (of a run that fails),
-//! `check` (its interval).
+//! `check` (its interval), `once` (started again on failure only).
 
 use std::fmt::Write as _;
 
@@ -140,7 +140,7 @@ fn set(service: &mut Service, key: &str, value: &str) -> Result<(), String> {
             let most = Portion::Count(number(value)?);
             service.waves.get_or_insert_with(waves).max_unavailable = Some(most);
         }
-        "job" | "retries" | "check" => set_life(service, key, value)?,
+        "job" | "retries" | "check" | "once" => set_life(service, key, value)?,
         _ => return Err(format!("{key:?} is no key of a service")),
     }
     Ok(())
@@ -155,6 +155,7 @@ fn set_life(service: &mut Service, key: &str, value: &str) -> Result<(), String>
             service.mode = Mode::ReplicatedJob { completions, parallelism };
             service.spec.restart.condition = RestartCondition::OnFailure;
         }
+        "once" => service.spec.restart.condition = RestartCondition::OnFailure,
         "retries" => service.spec.restart.max_attempts = Some(number(value)?),
         _ => {
             service.spec.healthcheck = Some(HealthCheck {

@@ -255,7 +255,7 @@ fn a_job_that_moves_is_stopped_first() {
     assert_eq!(moves(&planner), ["1:n1>n2 leaving"]);
     planner.left(&key("job"), Slot(1));
     planner.plan();
-    assert!(planner.report(&id("n2"), &status("job", 1, Phase::Completed)));
+    assert!(planner.report(&id("n2"), &status("job", 1, Phase::Completed), None));
     planner.plan();
     planner.arrived(&key("job"), Slot(1));
     planner.plan();

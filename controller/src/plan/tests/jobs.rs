@@ -38,22 +38,22 @@ fn so_many_at_a_time_until_all_have_completed() {
     want(&mut planner, &[("job", job(5, 2))]);
     planner.plan();
     assert_eq!(places(&planner, "job"), "n1:1 n2:2");
-    assert!(planner.report(&id("n1"), &status("job", 1, Phase::Completed)));
+    assert!(planner.report(&id("n1"), &status("job", 1, Phase::Completed), None));
     assert_eq!(planner.plan().nodes, [id("n1")].into());
     assert_eq!(
         (places(&planner, "job").as_str(), done(&planner, "n1").as_str()),
         ("n1:1,3 n2:2", "1")
     );
     // One that failed for good runs no more, and the others go on.
-    assert!(planner.report(&id("n2"), &status("job", 2, Phase::Failed)));
+    assert!(planner.report(&id("n2"), &status("job", 2, Phase::Failed), None));
     planner.plan();
     assert_eq!(places(&planner, "job"), "n1:1,3 n2:2,4");
     for (node, slot) in [("n1", 3), ("n2", 4)] {
-        planner.report(&id(node), &status("job", slot, Phase::Completed));
+        planner.report(&id(node), &status("job", slot, Phase::Completed), None);
         planner.plan();
     }
     assert_eq!(places(&planner, "job"), "n1:1,3,5 n2:2,4");
-    planner.report(&id("n1"), &status("job", 5, Phase::Completed));
+    planner.report(&id("n1"), &status("job", 5, Phase::Completed), None);
     planner.plan();
     assert!(!planner.is_open(&key("job")));
     // A lost node takes nothing with it.
@@ -74,7 +74,7 @@ fn what_is_over_takes_no_memory_and_only_the_last_runs_stay() {
     for slot in 1..=20 {
         planner.plan();
         assert!(places(&planner, "job").ends_with(&slot.to_string()), "{slot}");
-        assert!(planner.report(&id("n1"), &status("job", slot, Phase::Completed)));
+        assert!(planner.report(&id("n1"), &status("job", slot, Phase::Completed), None));
     }
     planner.plan();
     assert_eq!(places(&planner, "job"), "n1:13,14,15,16,17,18,19,20");
@@ -89,7 +89,7 @@ fn a_global_job_runs_once_on_each_node_and_on_new_ones() {
     want(&mut planner, &[("job", Wanted { mode: Mode::GlobalJob, ..job(0, 0) })]);
     planner.plan();
     for name in ["n1", "n2"] {
-        assert!(planner.report(&id(name), &status("job", 1, Phase::Completed)));
+        assert!(planner.report(&id(name), &status("job", 1, Phase::Completed), None));
     }
     planner.plan();
     assert_eq!((done(&planner, "n1"), done(&planner, "n2")), ("1".into(), "1".into()));
@@ -104,8 +104,8 @@ fn what_a_node_says_of_slots_that_it_does_not_have_counts_for_nothing() {
     let mut planner = fleet(&[("n1", n.clone()), ("n2", n)]);
     want(&mut planner, &[("job", job(2, 2))]);
     planner.plan();
-    assert!(!planner.report(&id("n2"), &status("job", 1, Phase::Completed)));
-    assert!(!planner.report(&id("n1"), &status("other", 1, Phase::Completed)));
+    assert!(!planner.report(&id("n2"), &status("job", 1, Phase::Completed), None));
+    assert!(!planner.report(&id("n1"), &status("other", 1, Phase::Completed), None));
 }
 
 #[test]
@@ -114,7 +114,7 @@ fn a_service_that_runs_once_is_not_run_again_elsewhere() {
     let mut planner = fleet(&[("n1", n.clone()), ("n2", n.clone())]);
     want(&mut planner, &[("once", Wanted { ending: Ending::Any, ..wanted(2) })]);
     planner.plan();
-    planner.report(&id("n1"), &status("once", 1, Phase::Completed));
+    planner.report(&id("n1"), &status("once", 1, Phase::Completed), None);
     stand(&mut planner, "n1", &n, Standing::Lost);
     planner.plan();
     assert_eq!(places(&planner, "once"), "n1:1 n2:2");

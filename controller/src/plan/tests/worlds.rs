@@ -178,7 +178,7 @@ impl Told {
         let phase = if well { Phase::Completed } else { Phase::Failed };
         let spec = self.services[&key].spec;
         let told = status(key.service.as_str(), slot.0, phase);
-        let over = planner.report(&node, &InstanceStatus { spec, ..told });
+        let over = planner.report(&node, &InstanceStatus { spec, ..told }, None);
         assert!(!over || planner.progress().is_over(&key, &node, slot));
         About { service: Some(key), ..About::default() }
     }
