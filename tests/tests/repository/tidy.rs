@@ -105,7 +105,7 @@ fn deciding_code_decides_only() {
         "controller/src/observe/liveness",
         "network/src/picture",
         "network/src/addresses",
-        "network/src/names",
+        "network/src/names/",
         "network/src/rules",
     ];
     const FOREIGN: [(&str, &str); 11] = [
