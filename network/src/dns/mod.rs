@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -65,7 +66,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Begins to listen, on UDP and TCP.
+    /// Begins to listen, on UDP and TCP. An IPv6 address that the node has not is passed over if there are
+    /// others: a node without IPv6 has containers without.
     ///
     /// # Errors
     /// [`DnsError::Listen`].
@@ -73,7 +75,13 @@ impl Server {
         let mut sockets = vec![];
         for address in settings.listen.iter().copied() {
             let failed = |protocol| move |source| DnsError::Listen { address, protocol, source };
-            let udp = UdpSocket::bind(address).await.map_err(failed("UDP"))?;
+            let udp = match UdpSocket::bind(address).await {
+                Ok(udp) => udp,
+                Err(error) if address.is_ipv6() && !sockets.is_empty() && is_absent(&error) => {
+                    continue;
+                }
+                Err(error) => return Err(failed("UDP")(error)),
+            };
             // With port 0 (in tests) both are to have the same.
             let same = udp.local_addr().map_err(failed("UDP"))?;
             let tcp = TcpListener::bind(same).await.map_err(failed("TCP"))?;
@@ -104,6 +112,12 @@ impl Server {
         // The sockets are free when this is over.
         loops.shutdown().await;
     }
+}
+
+/// Whether the node has no such address, or no such addresses at all.
+fn is_absent(error: &io::Error) -> bool {
+    let absent = [Errno::ADDRNOTAVAIL, Errno::AFNOSUPPORT];
+    Errno::from_io_error(error).is_some_and(|code| absent.contains(&code))
 }
 
 /// Answers what comes in packets.

@@ -1,12 +1,10 @@
 //! What is answered: who sees what, and which of several things with one name is meant.
 
 use core::net::IpAddr;
-use std::collections::BTreeSet;
 
-use limpet_protocol::id::NetworkName;
 use limpet_protocol::spec::EndpointMode;
 
-use super::index::{Asker, Meaning, NamedInstance, Names, Target};
+use super::index::{Asker, Meaning, NamedInstance, Names, NetworkNumber, Target};
 use super::reverse::{self, Reverse};
 use super::{Answer, DOMAIN, RecordKind};
 use crate::picture::{Addresses, Picture};
@@ -45,22 +43,20 @@ impl Names {
     fn meant(&self, asker: &Asker, name: &str) -> Vec<Target> {
         let visible = || {
             let meanings = self.meanings.get(name).into_iter().flatten();
-            meanings.filter(|meaning| self.sees(asker, meaning.target, meaning.only_in.as_ref()))
+            meanings.filter(|meaning| self.sees(asker, meaning.target, meaning.only_in))
         };
         let order = |meaning: &Meaning| (self.is_foreign(asker, meaning.target), meaning.rank);
         let first = visible().map(order).min();
         visible().filter(|meaning| Some(order(meaning)) == first).map(|m| m.target).collect()
     }
 
-    fn sees(&self, asker: &Asker, target: Target, only_in: Option<&NetworkName>) -> bool {
+    fn sees(&self, asker: &Asker, target: Target, only_in: Option<NetworkNumber>) -> bool {
         match (only_in, target) {
             (Some(network), _) => asker.networks.contains(network),
             (None, Target::Service(at) | Target::Tasks(at)) => {
-                have_common(&asker.networks, &self.services[at].networks)
+                asker.networks.has_common(&self.services[at].networks)
             }
-            (None, Target::Instance(at)) => {
-                have_common(&asker.networks, &self.instances[at].networks)
-            }
+            (None, Target::Instance(at)) => asker.networks.has_common(&self.instances[at].networks),
         }
     }
 
@@ -111,7 +107,7 @@ impl Names {
     /// The instances of a service that are ready and that the asker reaches, the nearest first.
     fn ready(&self, asker: &Asker, service: usize) -> Vec<&NamedInstance> {
         let ready = self.services[service].ready.iter().map(|at| &self.instances[*at]);
-        ready.filter(|instance| have_common(&asker.networks, &instance.networks)).collect()
+        ready.filter(|instance| asker.networks.has_common(&instance.networks)).collect()
     }
 
     /// While one attempt of a slot takes the place of another, the name of the slot is the one's that is
@@ -163,9 +159,4 @@ fn unknown(asker: &Asker, name: &str, ours_alone: bool) -> Answer {
     } else {
         Answer::Forward
     }
-}
-
-fn have_common(one: &BTreeSet<NetworkName>, other: &BTreeSet<NetworkName>) -> bool {
-    let (few, many) = if one.len() <= other.len() { (one, other) } else { (other, one) };
-    few.iter().any(|network| many.contains(network))
 }

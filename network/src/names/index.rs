@@ -1,9 +1,10 @@
 //! The index: every name with what it stands for, made once of a picture and asked often.
 
 use core::net::IpAddr;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 
-use limpet_protocol::id::{ApplicationName, InstanceId, NetworkName};
+use limpet_protocol::id::{ApplicationName, InstanceId, NetworkName, ServiceName};
 use limpet_protocol::network::Subnet;
 use limpet_protocol::spec::EndpointMode;
 
@@ -24,11 +25,39 @@ pub struct Names {
     pub(super) ours: Vec<Subnet>,
 }
 
+/// A network, by a number of this index alone: names are long, and an index has thousands of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NetworkNumber(u32);
+
+/// Networks, in the order of their numbers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct NetworkSet(Vec<NetworkNumber>);
+
+impl NetworkSet {
+    pub(super) fn contains(&self, network: NetworkNumber) -> bool {
+        self.0.binary_search(&network).is_ok()
+    }
+
+    pub(super) fn has_common(&self, other: &Self) -> bool {
+        let (few, many) = if self.0.len() <= other.0.len() { (self, other) } else { (other, self) };
+        few.0.iter().any(|network| many.contains(*network))
+    }
+
+    fn extend(&mut self, other: &Self) {
+        self.0.extend_from_slice(&other.0);
+        self.0.sort_unstable();
+        self.0.dedup();
+    }
+}
+
+/// The numbers that were given so far.
+type Numbers<'a> = HashMap<&'a NetworkName, NetworkNumber>;
+
 /// A container that asks. Where several share a network namespace they are one.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Asker {
     pub(super) applications: BTreeSet<ApplicationName>,
-    pub(super) networks: BTreeSet<NetworkName>,
+    pub(super) networks: NetworkSet,
     pub(super) leads_outside: bool,
     pub(super) has_v6: bool,
 }
@@ -38,7 +67,7 @@ pub(super) struct NamedService {
     pub(super) key: ServiceKey,
     pub(super) mode: EndpointMode,
     pub(super) virtual_address: Addresses,
-    pub(super) networks: BTreeSet<NetworkName>,
+    pub(super) networks: NetworkSet,
     /// Positions of its instances that are ready, the nearest first.
     pub(super) ready: Vec<usize>,
 }
@@ -48,17 +77,17 @@ pub(super) struct NamedInstance {
     pub(super) id: InstanceId,
     pub(super) attempt: u32,
     pub(super) addresses: Addresses,
-    pub(super) networks: BTreeSet<NetworkName>,
+    pub(super) networks: NetworkSet,
     pub(super) ready: bool,
     pub(super) distance: u8,
 }
 
 /// One thing that a name stands for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Meaning {
     pub(super) target: Target,
     /// Whose containers see it; an alias is known in one network only.
-    pub(super) only_in: Option<NetworkName>,
+    pub(super) only_in: Option<NetworkNumber>,
     pub(super) rank: Rank,
 }
 
@@ -86,7 +115,7 @@ pub(super) enum Rank {
 }
 
 /// Positions of the instances of each service that are ready.
-type Ready = HashMap<ServiceKey, Vec<usize>>;
+type Ready<'a> = HashMap<(&'a ApplicationName, &'a ServiceName), Vec<usize>>;
 
 impl Names {
     /// Makes the index.
@@ -99,21 +128,23 @@ impl Names {
             picture.virtual_addresses6,
         ];
         let mut names = Self { ours, ..Self::default() };
-        let mut ready = Ready::new();
+        let (mut ready, mut numbers) = (Ready::new(), Numbers::new());
         for (attempt, instance) in &picture.instances {
             if instance.ready {
-                let key = (attempt.0.application.clone(), attempt.0.service.clone());
+                let key = (&attempt.0.application, &attempt.0.service);
                 ready.entry(key).or_default().push(names.instances.len());
             }
-            names.add_instance(attempt, instance);
+            let networks = set_of(&mut numbers, &instance.networks);
+            names.add_instance(attempt, instance, networks);
         }
         for (key, service) in &picture.services {
-            names.add_service(key, service, &mut ready);
+            let ready = ready.remove(&(&key.0, &key.1)).unwrap_or_default();
+            names.add_service(key, service, (ready, &mut numbers));
         }
         names
     }
 
-    fn add_instance(&mut self, attempt: &Attempt, instance: &Instance) {
+    fn add_instance(&mut self, attempt: &Attempt, instance: &Instance, networks: NetworkSet) {
         let target = Target::Instance(self.instances.len());
         let InstanceId { application, service, slot } = &attempt.0;
         for name in [
@@ -121,16 +152,16 @@ impl Names {
             format!("{application}-{service}-{slot}"),
             format!("{application}.{service}.{slot}"),
         ] {
-            self.add_meaning(&name, Meaning { target, only_in: None, rank: Rank::Composed });
+            self.add_meaning(name, Meaning { target, only_in: None, rank: Rank::Composed });
         }
         let meaning = Meaning { target, only_in: None, rank: Rank::HostName };
-        self.add_meaning(&instance.hostname, meaning);
+        self.add_meaning(instance.hostname.clone(), meaning);
         for address in all_of(&instance.addresses) {
             self.owners.entry(address).or_default().push(target);
             if let Place::Here(local) = &instance.place {
                 let asker = self.askers.entry(address).or_default();
                 asker.applications.insert(application.clone());
-                asker.networks.extend(instance.networks.iter().cloned());
+                asker.networks.extend(&networks);
                 asker.leads_outside |= local.leads_outside;
                 asker.has_v6 |= instance.addresses.v6.is_some();
             }
@@ -139,28 +170,34 @@ impl Names {
             id: attempt.0.clone(),
             attempt: attempt.1,
             addresses: instance.addresses,
-            networks: instance.networks.clone(),
+            networks,
             ready: instance.ready,
             distance: instance.place.distance(),
         });
     }
 
-    fn add_service(&mut self, key: &ServiceKey, service: &Service, ready: &mut Ready) {
+    fn add_service<'a>(
+        &mut self,
+        key: &ServiceKey,
+        service: &'a Service,
+        (mut ready, numbers): (Vec<usize>, &mut Numbers<'a>),
+    ) {
         let position = self.services.len();
-        let mut add = |name: &str, only_in: Option<&NetworkName>, rank| {
+        let mut add = |name: &str, only_in: Option<NetworkNumber>, rank| {
             for (name, target) in [
                 (name.to_owned(), Target::Service(position)),
                 (format!("tasks.{name}"), Target::Tasks(position)),
             ] {
-                self.add_meaning(&name, Meaning { target, only_in: only_in.cloned(), rank });
+                self.add_meaning(name, Meaning { target, only_in, rank });
             }
         };
         let (application, name) = key;
         add(name.as_str(), None, Rank::Given);
         add(&format!("{name}.{application}"), None, Rank::Composed);
         for (network, aliases) in &service.networks {
+            let number = number_of(numbers, network);
             for alias in aliases {
-                add(alias, Some(network), Rank::Given);
+                add(alias, Some(number), Rank::Given);
             }
         }
         if service.mode == EndpointMode::Vip {
@@ -168,20 +205,40 @@ impl Names {
                 self.owners.entry(address).or_default().push(Target::Service(position));
             }
         }
-        let mut ready = ready.remove(key).unwrap_or_default();
         ready.sort_by_key(|at| self.instances[*at].distance);
         self.services.push(NamedService {
             key: key.clone(),
             mode: service.mode,
             virtual_address: service.virtual_address,
-            networks: service.networks.keys().cloned().collect(),
+            networks: set_of(numbers, service.networks.keys()),
             ready,
         });
     }
 
-    fn add_meaning(&mut self, name: &str, meaning: Meaning) {
-        self.meanings.entry(name.to_ascii_lowercase()).or_default().push(meaning);
+    fn add_meaning(&mut self, mut name: String, meaning: Meaning) {
+        name.make_ascii_lowercase();
+        match self.meanings.entry(name) {
+            Entry::Occupied(mut meanings) => meanings.get_mut().push(meaning),
+            // Nearly all names have one.
+            Entry::Vacant(place) => {
+                place.insert(vec![meaning]);
+            }
+        }
     }
+}
+
+fn number_of<'a>(numbers: &mut Numbers<'a>, network: &'a NetworkName) -> NetworkNumber {
+    let next = NetworkNumber(u32::try_from(numbers.len()).unwrap_or(u32::MAX));
+    *numbers.entry(network).or_insert(next)
+}
+
+fn set_of<'a>(
+    numbers: &mut Numbers<'a>,
+    networks: impl IntoIterator<Item = &'a NetworkName>,
+) -> NetworkSet {
+    let mut set: Vec<_> = networks.into_iter().map(|it| number_of(numbers, it)).collect();
+    set.sort_unstable();
+    NetworkSet(set)
 }
 
 fn all_of(addresses: &Addresses) -> impl Iterator<Item = IpAddr> {

@@ -230,6 +230,15 @@ fn an_address_that_is_taken_is_named() {
         let error = Server::bind(settings).await.unwrap_err();
         assert_eq!(error.to_string(), format!("listen for names on {address} (TCP)"));
         assert!(matches!(error, DnsError::Listen { .. }));
+        // A node without IPv6 has no such gateway address; names are answered all the same.
+        let bind = async |listen: &[&str]| {
+            let listen = listen.iter().map(|address| address.parse().unwrap()).collect();
+            Server::bind(Settings { listen, resolv_conf: "/nowhere".into() }).await
+        };
+        let server = bind(&["127.0.0.1:53", "[fd00::99]:53"]).await.unwrap();
+        assert_eq!(server.addresses().unwrap(), ["127.0.0.1:53".parse().unwrap()]);
+        assert!(bind(&["[fd00::99]:53"]).await.is_err());
+        assert!(bind(&["127.0.0.1:54", "127.0.0.1:53"]).await.is_err());
     });
 }
 
