@@ -128,16 +128,22 @@ impl Place {
 }
 
 impl Picture {
-    /// The instances of a service that get new connections: of those that are ready the nearest.
-    pub fn endpoints<'a>(&'a self, key: &ServiceKey) -> Vec<(&'a Attempt, &'a Instance)> {
+    /// The instances of a service, wherever they are.
+    pub fn instances_of<'a>(
+        &'a self,
+        key: &'a ServiceKey,
+    ) -> impl Iterator<Item = (&'a Attempt, &'a Instance)> {
         let first =
             InstanceId { application: key.0.clone(), service: key.1.clone(), slot: Slot(0) };
-        let ready = || {
-            let from_first = self.instances.range((first.clone(), 0)..);
-            from_first
-                .take_while(|((id, _), _)| id.application == key.0 && id.service == key.1)
-                .filter(|(_, instance)| instance.ready)
-        };
+        self.instances
+            .range((first, 0)..)
+            .take_while(|((id, _), _)| id.application == key.0 && id.service == key.1)
+    }
+
+    /// The instances of a service that get new connections: of those that are ready the nearest.
+    #[must_use]
+    pub fn endpoints<'a>(&'a self, key: &'a ServiceKey) -> Vec<(&'a Attempt, &'a Instance)> {
+        let ready = || self.instances_of(key).filter(|(_, instance)| instance.ready);
         let nearest = ready().map(|(_, instance)| instance.place.distance()).min();
         ready().filter(|(_, instance)| Some(instance.place.distance()) == nearest).collect()
     }

@@ -121,11 +121,8 @@ fn draw_published(drawing: &mut Drawing<'_>, key: &ServiceKey, service: &Service
     if !drawing.rules.sets.contains_key(&set) {
         return;
     }
-    let is_here = |((id, _), instance): &(&(_, u32), &Instance)| {
-        let id: &limpet_protocol::id::InstanceId = id;
-        id.application == key.0 && id.service == key.1 && matches!(instance.place, Place::Here(_))
-    };
-    let here = row(drawing.picture.instances.iter().filter(is_here).map(|(_, i)| i), family);
+    let is_here = |instance: &&Instance| matches!(instance.place, Place::Here(_));
+    let here = row(drawing.picture.instances_of(key).map(|(_, i)| i).filter(is_here), family);
     for port in service.ports.iter().filter(|port| !port.host_mode) {
         let transport = if port.udp { Transport::Udp } else { Transport::Tcp };
         for address in &here {
