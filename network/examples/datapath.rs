@@ -70,7 +70,7 @@ fn report(what: &str, durations: &mut [Duration]) {
 }
 
 fn measure_containers(node: &mut Node) {
-    let (mut namespaces, mut prepares, mut attaches, mut detaches) =
+    let (mut namespaces, mut prepares, mut attaches, mut removes) =
         (vec![], vec![], vec![], vec![]);
     for _ in 0..ROUNDS {
         let (duration, namespace) = timed(|| Namespace::new().unwrap());
@@ -89,13 +89,19 @@ fn measure_containers(node: &mut Node) {
         };
         let (duration, attached) = timed(|| node.datapath.attach(prepared, &attach).unwrap());
         attaches.push(duration);
-        let (duration, ()) = timed(|| node.datapath.detach(&attached.device).unwrap());
-        detaches.push(duration);
+        // Something holds the namespace: the device is removed with the second rules from now.
+        node.datapath.detach(&attached.device);
+        node.picture.guarded.insert((node::STRANGER, 1).into());
+        node.apply();
+        node.picture.guarded.clear();
+        let (duration, _) = timed(|| node.apply());
+        removes.push(duration);
+        drop(attached);
     }
     report("an empty namespace", &mut namespaces);
     report("prepare: namespace and pair of devices", &mut prepares);
     report("attach: addresses, routes, label", &mut attaches);
-    report("detach", &mut detaches);
+    report("rules that remove a device that is held", &mut removes);
 }
 
 /// A node in a thread and namespace of its own that knows that many endpoints, ten a service.

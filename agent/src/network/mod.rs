@@ -117,7 +117,7 @@ impl Networking {
             }
         };
         let conditions: Vec<String> = lacks.iter().map(ToString::to_string).collect();
-        if lacks.contains(&Lack::Rules) || lacks.contains(&Lack::Devices) {
+        if !lacks.iter().copied().all(Lack::is_bearable) {
             return Self { on: None, conditions };
         }
         let on = On {
@@ -376,8 +376,7 @@ impl On {
         if let Some(node) = &mut self.node {
             node.give_back(id);
         }
-        let detached = self.datapath.detach(&attached.device);
-        self.remember(detached, "remove a device");
+        self.datapath.detach(&attached.device);
     }
 
     /// Draws the picture and makes rules, names and news of it.

@@ -154,6 +154,9 @@ pub struct Datapath {
     rules: Option<Socket>,
     last: Option<table::Last>,
     next_device: u32,
+    /// Devices that were given up since the last rules, and before.
+    given_up: BTreeSet<String>,
+    due: BTreeSet<String>,
     /// Whether the kernel has IPv6 and can limit rates.
     ipv6: bool,
     limits: bool,
@@ -186,6 +189,8 @@ impl Datapath {
             rules,
             last: None,
             next_device: 0,
+            given_up: BTreeSet::new(),
+            due: BTreeSet::new(),
             ipv6,
             limits,
             forwards_v6: false,

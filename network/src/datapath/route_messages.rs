@@ -166,11 +166,20 @@ pub(super) fn set_mac(batch: &mut Batch, device: Device<'_>, mac: Mac) {
     });
 }
 
-/// Removes a device and with it the other end of the pair.
-pub(super) fn delete_link(batch: &mut Batch, name: &str) {
-    let attempt = format!("remove device {name}");
-    batch.add(attempt, (DELETE_LINK, REQUEST | ACKNOWLEDGE), &link_header(0, 0), |link| {
-        link.text(3, name);
+/// Puts a device into a group.
+pub(super) fn add_to_group(batch: &mut Batch, name: &str, group: u32) {
+    let attempt = format!("put device {name} into a group");
+    batch.add(attempt, (SET_LINK, REQUEST | ACKNOWLEDGE), &link_header(0, 0), |link| {
+        link.text(3, name).native(27, group);
+    });
+}
+
+/// Removes all devices of a group and with them the other ends of the pairs. The kernel waits once for
+/// all of them.
+pub(super) fn delete_group(batch: &mut Batch, group: u32) {
+    let kind = (DELETE_LINK, REQUEST | ACKNOWLEDGE);
+    batch.add("remove devices", kind, &link_header(0, 0), |link| {
+        link.native(27, group);
     });
 }
 

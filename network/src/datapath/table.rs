@@ -43,6 +43,7 @@ impl Datapath {
             flows::forget(socket, &change)?;
         }
         self.start_forwarding()?;
+        self.sweep()?;
         Ok(Applied::Changed)
     }
 
@@ -78,10 +79,10 @@ impl Datapath {
     pub fn remove(&mut self) -> Result<(), DatapathError> {
         self.last = None;
         let sole = self.sole_forwarder_before()?;
-        let devices = self.own_devices()?;
-        for (device, _) in devices {
-            self.detach(&device)?;
-        }
+        let devices = self.own_devices()?.into_iter().map(|(device, _)| device).collect();
+        self.remove_devices(&devices)?;
+        self.given_up.clear();
+        self.due.clear();
         self.remove_gateway()?;
         if let Some(socket) = &self.rules {
             if !self.others_are_there(socket)? {

@@ -202,9 +202,16 @@ impl Socket {
         Ok(())
     }
 
+    /// Receives once. A signal does not end that: with a limit of time the kernel does not try again by
+    /// itself (signal(7)).
     fn receive(&self, buffer: &mut Vec<u8>, flags: i32) -> io::Result<()> {
-        buffer.clear();
-        self.inner.recv(buffer, flags).map(drop)
+        loop {
+            buffer.clear();
+            match self.inner.recv(buffer, flags) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                done => return done.map(drop),
+            }
+        }
     }
 }
 

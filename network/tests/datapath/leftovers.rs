@@ -97,20 +97,21 @@ fn two_hundred_rounds_leave_nothing_behind() {
     }
     let mut node = Node::new();
     let first = node.container("web", 1, &Kind::on(&["front"]));
-    node.datapath.detach(&first.device).unwrap();
+    let name = first.device.clone();
     drop(first);
     node.forget("web", 1);
     node.apply();
+    wait_for("the first device is left", || !devices().contains(&name));
     let (before, routes_before, descriptors_before) = (devices(), routes(), descriptors());
     for round in 0..200_u32 {
         let kind = Kind { six: round % 3 == 0, ..Kind::on(&["front"]) };
         let web = node.container("web", 1, &kind);
         if round % 2 == 0 {
-            node.datapath.detach(&web.device).unwrap();
-            node.datapath.detach(&web.device).unwrap();
+            node.datapath.detach(&web.device);
         }
         if round % 50 == 0 {
             drop(node.datapath.prepare().unwrap());
+            node.apply();
         }
         drop(web);
         node.forget("web", 1);
@@ -140,4 +141,29 @@ fn nothing_is_left_when_all_is_removed() {
     assert_eq!(routes(), routes_before);
     assert_eq!(forwards().trim(), "0");
     node.datapath.remove().unwrap();
+}
+
+#[test]
+fn what_is_given_up_and_held_by_something_is_removed_with_the_rules() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    node.apply();
+    let before = devices();
+    let containers: Vec<_> =
+        (1..=5).map(|slot| node.container("web", slot, &Kind::on(&["front"]))).collect();
+    node.apply();
+    assert_eq!(node.datapath.attached().unwrap().len(), 5);
+    for container in &containers {
+        node.datapath.detach(&container.device);
+        node.datapath.detach(&container.device);
+    }
+    assert_eq!(node.datapath.attached().unwrap(), []);
+    (1..=5).for_each(|slot| node.forget("web", slot));
+    node.apply();
+    node.publish("web", vec![crate::node::port(8080, 80)]);
+    node.picture.guarded.insert((crate::node::STRANGER, 1).into());
+    assert_eq!(node.apply(), Applied::Changed);
+    wait_for("devices are left", || devices() == before);
 }

@@ -104,9 +104,9 @@ fn deciding_code_decides_only() {
         "agent/src/scale/",
         "controller/src/observe/liveness",
         "network/src/picture",
-        "network/src/addresses",
+        "network/src/addresses/",
         "network/src/names/",
-        "network/src/rules",
+        "network/src/rules/",
     ];
     const FOREIGN: [(&str, &str); 11] = [
         ("tokio", "return a value and let the loop wait"),
