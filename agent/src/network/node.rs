@@ -130,6 +130,10 @@ impl Node {
         }
         let gateway = Gateway {
             addresses: self.gateway,
+            pool: self.network.pool,
+            pool6: self.network.pool6,
+            subnet: self.network.subnet,
+            subnet6: self.network.subnet6,
             virtual_addresses: self.network.virtual_addresses,
             virtual_addresses6: self.network.virtual_addresses6,
         };

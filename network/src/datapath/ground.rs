@@ -3,9 +3,7 @@
 use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
-use limpet_protocol::network::Subnet;
-
-use super::route_messages::{self as message, LOOPBACK};
+use super::route_messages::{self as message, LOOPBACK, Range};
 use super::{Datapath, DatapathError, Gateway};
 use crate::netlink::{Batch, Refused};
 use crate::rules::SoleForwarder;
@@ -22,22 +20,24 @@ impl Datapath {
     /// # Errors
     /// The kernel refused something.
     pub fn set_gateway(&mut self, gateway: &Gateway) -> Result<SoleForwarder, DatapathError> {
-        let v4 = gateway.addresses.v4;
         let v6 = gateway.addresses.v6.filter(|_| self.ipv6);
-        let mut wanted = BTreeMap::from([(IpAddr::V4(v4), gateway.virtual_addresses)]);
-        wanted.extend(v6.map(|v6| (IpAddr::V6(v6), gateway.virtual_addresses6)));
+        let addresses = [Some(IpAddr::V4(gateway.addresses.v4)), v6.map(IpAddr::V6)];
+        let addresses: BTreeSet<_> = addresses.into_iter().flatten().collect();
+        let ranges = wanted_ranges(gateway, &addresses);
         let mark = self.tag.number();
         let mut batch = Batch::default();
         message::start(&mut batch, LOOPBACK.name);
-        for range in self.own_ranges()?.iter().filter(|r| !wanted.values().any(|w| w == *r)) {
-            message::delete_own_range(&mut batch, *range, mark);
+        for range in self.marked_ranges()?.iter().filter(|range| !ranges.contains_key(range)) {
+            message::delete_range(&mut batch, *range, mark);
         }
-        for address in self.own_addresses()?.iter().filter(|a| !wanted.contains_key(a)) {
+        for address in self.own_addresses()?.difference(&addresses) {
             message::delete_address(&mut batch, LOOPBACK, *address);
         }
-        for (address, range) in &wanted {
+        for address in &addresses {
             message::add_address(&mut batch, LOOPBACK, *address, mark);
-            message::add_own_range(&mut batch, *range, *address, mark);
+        }
+        for (range, source) in &ranges {
+            message::add_range(&mut batch, *range, *source, mark);
         }
         self.route.perform(&batch)?;
         self.forwards_v6 = v6.is_some();
@@ -84,8 +84,8 @@ impl Datapath {
     /// Takes all marked addresses and routes away.
     pub(super) fn remove_gateway(&self) -> Result<(), Refused> {
         let mut batch = Batch::default();
-        for range in self.own_ranges()? {
-            message::delete_own_range(&mut batch, range, self.tag.number());
+        for range in self.marked_ranges()? {
+            message::delete_range(&mut batch, range, self.tag.number());
         }
         for address in self.own_addresses()? {
             message::delete_address(&mut batch, LOOPBACK, address);
@@ -101,11 +101,31 @@ impl Datapath {
         Ok(found.iter().filter_map(|body| message::own_address(body, self.tag.number())).collect())
     }
 
-    /// The ranges that are the node's own with the mark of this tag.
-    fn own_ranges(&self) -> Result<BTreeSet<Subnet>, Refused> {
+    /// The ranges that are led somewhere with the mark of this tag.
+    fn marked_ranges(&self) -> Result<BTreeSet<Range>, Refused> {
         let mut request = Batch::default();
         message::list_routes(&mut request);
         let found = self.route.list(&request)?;
-        Ok(found.iter().filter_map(|body| message::own_range(body, self.tag.number())).collect())
+        Ok(found.iter().filter_map(|body| message::marked_range(body, self.tag.number())).collect())
     }
+}
+
+/// Virtual addresses are the node's own. Addresses of the fleet that nobody is known to have are
+/// nobody's: packets for them, such as those to an instance that has just gone, must not leave the node
+/// by its way out.
+fn wanted_ranges(gateway: &Gateway, addresses: &BTreeSet<IpAddr>) -> BTreeMap<Range, IpAddr> {
+    let own = |addresses| Range { addresses, own: true };
+    let nobody = |addresses| Range { addresses, own: false };
+    let ranges = [
+        own(gateway.virtual_addresses),
+        own(gateway.virtual_addresses6),
+        nobody(gateway.pool),
+        nobody(gateway.pool6),
+        nobody(gateway.subnet),
+        nobody(gateway.subnet6),
+    ];
+    let source = |range: &Range| {
+        addresses.iter().find(|a| a.is_ipv4() == range.addresses.address().is_ipv4()).copied()
+    };
+    ranges.into_iter().filter_map(|range| Some((range, source(&range)?))).collect()
 }

@@ -85,6 +85,15 @@ impl From<SettingError> for DatapathError {
 pub struct Gateway {
     /// The containers' gateway and name server. Without the IPv6 address nothing of IPv6 is touched.
     pub addresses: Addresses,
+    /// The addresses of all containers of the fleet, and those of this node's: what leads nowhere else is
+    /// refused, and leaves the node in no other way.
+    pub pool: Subnet,
+    /// The same for IPv6.
+    pub pool6: Subnet,
+    /// Those of this node's containers.
+    pub subnet: Subnet,
+    /// The same for IPv6.
+    pub subnet6: Subnet,
     /// The virtual addresses: they are the node's own, so that its processes can use them too, and so
     /// that one for which nobody is ready is refused at once.
     pub virtual_addresses: Subnet,

@@ -38,9 +38,10 @@ const LOCAL_TABLE: u8 = 255;
 const SCOPE_UNIVERSE: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_HOST: u8 = 254;
-/// Types of routes: to others, to the node itself.
+/// Types of routes: to others, to the node itself, to nobody.
 const UNICAST: u8 = 1;
 const LOCAL: u8 = 2;
+const UNREACHABLE: u8 = 7;
 /// Do not ask whether a gateway is on the link (`RTNH_F_ONLINK`).
 const ON_LINK: u32 = 4;
 /// Who made a route: a number that no routing program uses (`/etc/iproute2/rt_protos`), 'l'.
@@ -263,23 +264,44 @@ pub(super) fn add_route(batch: &mut Batch, device: Device<'_>, address: IpAddr, 
     });
 }
 
-/// Makes all addresses of a range the node's own. The mark tells whose doing that is.
-pub(super) fn add_own_range(batch: &mut Batch, range: Subnet, source: IpAddr, mark: u32) {
-    let attempt = format!("make {range} the node's own");
+/// To nobody: whatever no other route leads anywhere is refused.
+const TO_NOBODY: RouteKind =
+    RouteKind { table: MAIN_TABLE, scope: SCOPE_UNIVERSE, kind: UNREACHABLE, flags: 0 };
+
+/// A range that is led somewhere without a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Range {
+    pub(super) addresses: Subnet,
+    /// All its addresses are the node's own; otherwise they are nobody's.
+    pub(super) own: bool,
+}
+
+impl Range {
+    fn header(self) -> [u8; 12] {
+        let kind = if self.own { TO_NODE } else { TO_NOBODY };
+        route_header(family(self.addresses.address()), self.addresses.prefix(), kind)
+    }
+}
+
+/// Leads a range to the node itself, whose connections there have that source address, or to nobody.
+/// The mark is the metric: it tells whose doing that is, and any other route comes first.
+pub(super) fn add_range(batch: &mut Batch, range: Range, source: IpAddr, mark: u32) {
+    let attempt =
+        format!("lead {} to {}", range.addresses, if range.own { "the node" } else { "nobody" });
     let flags = REQUEST | ACKNOWLEDGE | CREATE | REPLACE;
-    let header = route_header(family(range.address()), range.prefix(), TO_NODE);
-    batch.add(attempt, (NEW_ROUTE, flags), &header, |route| {
-        route.bytes(1, &octets(range.address())).native(4, LOOPBACK.index);
-        route.bytes(7, &octets(source)).native(6, mark);
+    batch.add(attempt, (NEW_ROUTE, flags), &range.header(), |route| {
+        route.bytes(1, &octets(range.addresses.address())).native(6, mark);
+        if range.own {
+            route.native(4, LOOPBACK.index).bytes(7, &octets(source));
+        }
     });
 }
 
 /// No longer.
-pub(super) fn delete_own_range(batch: &mut Batch, range: Subnet, mark: u32) {
-    let attempt = format!("no longer make {range} the node's own");
-    let header = route_header(family(range.address()), range.prefix(), TO_NODE);
-    batch.add(attempt, (DELETE_ROUTE, REQUEST | ACKNOWLEDGE), &header, |route| {
-        route.bytes(1, &octets(range.address())).native(6, mark);
+pub(super) fn delete_range(batch: &mut Batch, range: Range, mark: u32) {
+    let attempt = format!("no longer lead {} anywhere", range.addresses);
+    batch.add(attempt, (DELETE_ROUTE, REQUEST | ACKNOWLEDGE), &range.header(), |route| {
+        route.bytes(1, &octets(range.addresses.address())).native(6, mark);
     });
 }
 
@@ -290,13 +312,13 @@ pub(super) fn list_routes(batch: &mut Batch) {
 }
 
 /// The range of a listed route that has that mark.
-pub(super) fn own_range(body: &[u8], mark: u32) -> Option<Subnet> {
+pub(super) fn marked_range(body: &[u8], mark: u32) -> Option<Range> {
     let (header, rest) = body.split_at_checked(12)?;
     let value = |kind| attributes(rest).find(|a| a.kind == kind).map(|a| a.value);
-    let is_ours = header[5] == ROUTE_OWNER && header[7] == LOCAL;
+    let is_ours = header[5] == ROUTE_OWNER && [LOCAL, UNREACHABLE].contains(&header[7]);
     let marked = value(6).and_then(|value| native_u32(value, 0)) == Some(mark);
-    let range = Subnet::new(address(value(1)?)?, header[1]).ok()?;
-    (is_ours && marked).then_some(range)
+    let addresses = Subnet::new(address(value(1)?)?, header[1]).ok()?;
+    (is_ours && marked).then_some(Range { addresses, own: header[7] == LOCAL })
 }
 
 /// The address of a listed address that has that mark.

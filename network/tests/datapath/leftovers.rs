@@ -26,7 +26,7 @@ fn descriptors() -> usize {
 
 /// Waits for something that the kernel does by and by.
 #[expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
-fn wait_for(what: &str, is: impl Fn() -> bool) {
+pub(crate) fn wait_for(what: &str, is: impl Fn() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is() {
         assert!(Instant::now() < deadline, "{what}");

@@ -273,6 +273,10 @@ pub(crate) fn picture(number: u8) -> Picture {
 pub(crate) fn gateway(picture: &Picture) -> Gateway {
     Gateway {
         addresses: picture.gateway,
+        pool: picture.pool,
+        pool6: picture.pool6,
+        subnet: picture.subnet,
+        subnet6: picture.subnet6,
         virtual_addresses: picture.virtual_addresses,
         virtual_addresses6: picture.virtual_addresses6,
     }

@@ -6,7 +6,8 @@ use std::net::UdpSocket;
 
 use limpet_network::datapath::Applied;
 use limpet_network::namespace::Namespace;
-use socket2::{Domain, Socket, Type};
+use limpet_network::rules::SoleForwarder;
+use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::node::{Kind, Node, OUTSIDE, OUTSIDE6, SOLE, STRANGER, STRANGER6, is_root, key, port};
 use crate::talk::{ask, ask_in_vain, ask_udp, assert_closed, assert_prohibited, serve, serve_udp};
@@ -195,7 +196,7 @@ fn an_address_for_which_nobody_is_ready_is_refused_at_once() {
     }
     let mut node = Node::new();
     let web = node.container("web", 1, &Kind { six: true, ..Kind::on(&["front"]) });
-    node.container("api", 1, &Kind { ready: false, ..Kind::on(&["front"]) });
+    let _api = node.container("api", 1, &Kind { ready: false, ..Kind::on(&["front"]) });
     node.publish("api", vec![port(8080, 80)]);
     node.apply();
     // Something of the node's that listens everywhere is not what a virtual address stands for.
@@ -211,4 +212,82 @@ fn an_address_for_which_nobody_is_ready_is_refused_at_once() {
     node.ready("api", 1, true);
     node.apply();
     assert_closed(ask(&web.namespace, address));
+}
+
+#[test]
+fn what_is_for_an_instance_that_has_gone_leaves_the_node_by_no_other_way() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let web = node.container("web", 1, &Kind::on(&["front"]));
+    let api = node.container("api", 1, &Kind { six: true, ..Kind::on(&["front"]) });
+    node.apply();
+    // Somebody outside who would take it.
+    node.outside.run(|| wire::address(wire::CABLE, api.v4(), 32)).unwrap();
+    serve(&node.outside, "stranger", (api.v4(), 80));
+    let (address, device) = (api.v4(), api.device.clone());
+    drop(api);
+    let names = || std::fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    crate::leftovers::wait_for("the device stays", || !names().contains(&device));
+    assert_prohibited(ask(&web.namespace, (address, 80)));
+    assert_prohibited(ask(&node.namespace, (address, 80)));
+}
+
+/// Whether an echo request is answered.
+fn ping(from: &Namespace, to: IpAddr) -> bool {
+    let send = || {
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::ICMPV4))?;
+        socket.set_read_timeout(Some(Duration::from_millis(600)))?;
+        // Type 8, code 0; the kernel writes checksum and identity.
+        let request = [8, 0, 0, 0, 0, 0, 0, 1];
+        socket.send_to(&request, &SocketAddr::from((to, 0)).into())?;
+        std::io::Read::read(&mut &socket, &mut [0; 64])
+    };
+    from.run(send).unwrap().is_ok()
+}
+
+#[test]
+fn echo_requests_are_answered_where_connections_may_go() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let web = node.container("web", 1, &Kind::on(&["front"]));
+    let api = node.container("api", 1, &Kind::on(&["front"]));
+    let db = node.container("db", 1, &Kind::on(&["back"]));
+    node.apply();
+    assert!(ping(&web.namespace, node.picture.gateway.v4.into()), "the gateway");
+    assert!(ping(&web.namespace, api.v4()), "another container");
+    assert!(ping(&web.namespace, node.virtual_address("api", 0).ip()), "a service");
+    assert!(ping(&web.namespace, STRANGER.into()), "somebody outside");
+    assert!(!ping(&web.namespace, db.v4()), "a container of another network");
+    assert!(!ping(&web.namespace, OUTSIDE.into()), "the node by another address");
+}
+
+#[test]
+fn a_node_that_forwarded_nothing_before_forwards_nothing_else() {
+    if !is_root() {
+        return;
+    }
+    let mut node = Node::new();
+    let beyond = Namespace::new().unwrap();
+    wire::join((&node.namespace, "second"), (&beyond, wire::CABLE));
+    let (near, far) = (Ipv4Addr::new(198, 51, 100, 1), Ipv4Addr::new(198, 51, 100, 2));
+    wire::address("second", near.into(), 24);
+    beyond
+        .run(|| {
+            wire::address(wire::CABLE, far.into(), 24);
+            wire::route(None, near.into());
+        })
+        .unwrap();
+    node.outside.run(|| wire::route(None, OUTSIDE.into())).unwrap();
+    serve(&beyond, "beyond", (far, 80));
+    node.apply();
+    ask_in_vain(&node.outside, (far, 80));
+    assert_eq!(ask(&node.namespace, (far, 80)).unwrap().0, "beyond");
+    // Where others forwarded before, what is theirs is left alone.
+    node.ground.sole_forwarder = SoleForwarder::default();
+    node.apply();
+    assert_eq!(ask(&node.outside, (far, 80)).unwrap().0, "beyond");
 }
