@@ -57,11 +57,12 @@ pub(super) struct Rates {
     pub(super) priority: i32,
 }
 
-/// See the module.
+/// See the module. What is kept of a node or of a service is shared with the copies of the planner
+/// until one of them changes it: a copy costs a step for each, and no more.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Books {
-    pub(super) seats: BTreeMap<NodeId, Seat>,
-    pub(super) placed: BTreeMap<ServiceKey, Placed>,
+    pub(super) seats: BTreeMap<NodeId, Arc<Seat>>,
+    pub(super) placed: BTreeMap<ServiceKey, Arc<Placed>>,
     pub(super) index: Index,
     /// How many instances there are of each priority.
     priorities: BTreeMap<i32, usize>,
@@ -80,14 +81,19 @@ impl Books {
             if *seat.node == node {
                 return false;
             }
-            seat.node = Arc::new(node);
+            Arc::make_mut(seat).node = Arc::new(node);
         } else {
             let node = Arc::new(node);
             let seat = Seat { node, room: Room::default(), services: BTreeSet::new() };
-            self.seats.insert(id.clone(), seat);
+            self.seats.insert(id.clone(), Arc::new(seat));
         }
-        self.index.set_node(id, self.seats.get(id));
+        self.index.set_node(id, self.seats.get(id).map(AsRef::as_ref));
         true
+    }
+
+    /// Where the instances of a service are, to change it.
+    pub(super) fn placed_mut(&mut self, key: &ServiceKey) -> Option<&mut Placed> {
+        self.placed.get_mut(key).map(Arc::make_mut)
     }
 
     /// Whether slots on a node have to go to another.
@@ -103,7 +109,7 @@ impl Books {
     /// What each instance of a service takes from now on; its instances must have been lifted if
     /// that is another than before, which it tells.
     pub(super) fn set_rates(&mut self, key: &ServiceKey, rates: Rates) -> bool {
-        let placed = self.placed.entry(key.clone()).or_default();
+        let placed = Arc::make_mut(self.placed.entry(key.clone()).or_default());
         if placed.spec != Some(rates.spec) {
             placed.spec = Some(rates.spec);
             self.touched.extend(placed.on.keys().cloned());
@@ -120,8 +126,8 @@ impl Books {
     pub(super) fn sit(&mut self, key: &ServiceKey, (id, slot): (&NodeId, Slot), how: Sitting) {
         self.remember(key, id);
         let adrift = self.is_adrift(id);
-        let Some(placed) = self.placed.get_mut(key) else { return };
-        let Some(seat) = self.seats.get_mut(id) else { return };
+        let Some(placed) = self.placed.get_mut(key).map(Arc::make_mut) else { return };
+        let Some(seat) = self.seats.get_mut(id).map(Arc::make_mut) else { return };
         if !placed.on.entry(id.clone()).or_default().insert(slot) {
             return;
         }
@@ -146,7 +152,7 @@ impl Books {
     /// Of a slot on two nodes, this is the one that counts.
     pub(super) fn bind(&mut self, key: &ServiceKey, slot: Slot, id: &NodeId) {
         let adrift = self.is_adrift(id);
-        let Some(placed) = self.placed.get_mut(key) else { return };
+        let Some(placed) = self.placed.get_mut(key).map(Arc::make_mut) else { return };
         placed.at.insert(slot, id.clone());
         if !adrift {
             placed.adrift.remove(&slot);
@@ -156,7 +162,7 @@ impl Books {
     /// Takes an instance off a node; whether it was there.
     pub(super) fn rise(&mut self, key: &ServiceKey, (id, slot): (&NodeId, Slot)) -> bool {
         self.remember(key, id);
-        let Some(placed) = self.placed.get_mut(key) else { return false };
+        let Some(placed) = self.placed.get_mut(key).map(Arc::make_mut) else { return false };
         let Some(slots) = placed.on.get_mut(id) else { return false };
         if !slots.remove(&slot) {
             return false;
@@ -172,7 +178,7 @@ impl Books {
         if !rests {
             count_down(&mut self.priorities, placed.priority);
         }
-        if let Some(seat) = self.seats.get_mut(id) {
+        if let Some(seat) = self.seats.get_mut(id).map(Arc::make_mut) {
             if !placed.on.contains_key(id) {
                 seat.services.remove(key);
             }

@@ -5,6 +5,7 @@
 //! ([`super::homes`]) goes there or nowhere.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use limpet_protocol::id::{NodeId, Slot};
 
@@ -104,7 +105,7 @@ impl Planner {
     /// The slots that want a node, in their order: new ones, and those whose node is lost.
     fn open_slots(&self, key: &ServiceKey, wanted: &Wanted) -> BTreeMap<Slot, Option<NodeId>> {
         let mut open = BTreeMap::new();
-        let nothing = super::books::Placed::default();
+        let nothing = Arc::default();
         let placed = self.books.placed.get(key).unwrap_or(&nothing);
         for slot in &placed.adrift {
             let lost = placed.at.get(slot).filter(|id| self.books.is_lost(id));

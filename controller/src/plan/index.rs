@@ -7,6 +7,7 @@
 //! it is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use limpet_protocol::application::Constraint;
 use limpet_protocol::id::NodeId;
@@ -81,7 +82,7 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    fn new(wanted: &Wanted, seats: &BTreeMap<NodeId, Seat>, used: u64) -> Self {
+    fn new(wanted: &Wanted, seats: &BTreeMap<NodeId, Arc<Seat>>, used: u64) -> Self {
         let mut plain = wanted.clone();
         // Rules over the service's own instances are the chooser's.
         plain.placement.max_replicas_per_node = None;
@@ -176,7 +177,7 @@ pub(super) struct Index {
 
 impl Index {
     /// Has the shelf for a service ready; its number is good until the next call.
-    pub(super) fn open(&mut self, wanted: &Wanted, seats: &BTreeMap<NodeId, Seat>) -> usize {
+    pub(super) fn open(&mut self, wanted: &Wanted, seats: &BTreeMap<NodeId, Arc<Seat>>) -> usize {
         self.uses += 1;
         if let Some(at) = self.shelves.iter().position(|shelf| shelf.shape.is_of(wanted)) {
             self.shelves[at].used = self.uses;

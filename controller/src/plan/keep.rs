@@ -94,7 +94,7 @@ impl Planner {
     }
 
     fn drop_service(&mut self, key: &ServiceKey) {
-        if let Some(placed) = self.books.placed.get_mut(key) {
+        if let Some(placed) = self.books.placed_mut(key) {
             placed.moves.clear();
         }
     }
@@ -159,7 +159,7 @@ impl Planner {
         }
         for (slot, from) in alone {
             self.books.rise(key, (&from, slot));
-            let placed = self.books.placed.get_mut(key);
+            let placed = self.books.placed_mut(key);
             if let Some(step) = placed.and_then(|placed| placed.moves.get_mut(&slot)) {
                 step.stage = Stage::Coming { old_stays: false };
             }
@@ -203,7 +203,7 @@ impl Planner {
     }
 
     fn drop_slot(&mut self, key: &ServiceKey, slot: Slot) {
-        let Some(placed) = self.books.placed.get_mut(key) else { return };
+        let Some(placed) = self.books.placed_mut(key) else { return };
         let mut nodes: Vec<NodeId> = placed.at.get(&slot).cloned().into_iter().collect();
         nodes.extend(placed.moves.remove(&slot).into_iter().flat_map(|step| [step.from, step.to]));
         for id in nodes {

@@ -48,7 +48,7 @@ impl Planner {
 
     /// The node that gives a slot has stopped it, or is lost: the new one may start it.
     pub fn left(&mut self, key: &ServiceKey, slot: Slot) {
-        let Some(placed) = self.books.placed.get_mut(key) else { return };
+        let Some(placed) = self.books.placed_mut(key) else { return };
         let Some(step) = placed.moves.get_mut(&slot) else { return };
         if step.stage == Stage::Leaving {
             step.stage = Stage::Coming { old_stays: false };
@@ -60,7 +60,7 @@ impl Planner {
 
     /// A slot is ready on its new node, or has run to its end there.
     pub fn arrived(&mut self, key: &ServiceKey, slot: Slot) {
-        let Some(placed) = self.books.placed.get_mut(key) else { return };
+        let Some(placed) = self.books.placed_mut(key) else { return };
         let Some(Stage::Coming { old_stays }) = placed.moves.get(&slot).map(|step| step.stage)
         else {
             return;
@@ -105,14 +105,14 @@ impl Planner {
         }
         self.seat(key, wanted, (&to, slot));
         let stage = if old_stays { Stage::Coming { old_stays } } else { Stage::Leaving };
-        if let Some(placed) = self.books.placed.get_mut(key) {
+        if let Some(placed) = self.books.placed_mut(key) {
             placed.moves.insert(slot, Move { from, to, stage });
         }
     }
 
     /// A move's target cannot take it any more, or its slot is not wanted: what is left of it.
     pub(super) fn give_up_move(&mut self, key: &ServiceKey, slot: Slot) {
-        let Some(placed) = self.books.placed.get_mut(key) else { return };
+        let Some(placed) = self.books.placed_mut(key) else { return };
         let Some(step) = placed.moves.remove(&slot) else { return };
         if step.stage == (Stage::Coming { old_stays: true })
             && placed.on.get(&step.from).is_some_and(|slots| slots.contains(&slot))

@@ -105,7 +105,7 @@ impl Choice {
         wanted: &Wanted,
     ) -> Option<NodeId> {
         let shelf = books.index.shelf(self.shelf)?;
-        let view = Scene { books, shelf, wanted, placed: books.placed.get(key) };
+        let view = Scene { books, shelf, wanted, placed: books.placed.get(key).map(AsRef::as_ref) };
         for unreachable in [false, true] {
             for lane in self.lanes.iter_mut().filter(|lane| lane.group.unreachable == unreachable) {
                 lane.look(view);

@@ -219,7 +219,7 @@ impl Planner {
         self.books.sit(key, (id, slot), how);
         self.books.bind(key, slot, &to);
         let step = Move { from, to, stage: Stage::Coming { old_stays: true } };
-        if let Some(placed) = self.books.placed.get_mut(key) {
+        if let Some(placed) = self.books.placed_mut(key) {
             placed.moves.insert(slot, step);
         }
     }

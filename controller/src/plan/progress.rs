@@ -16,6 +16,7 @@
 //! | a dependency of which nothing shall run is not waited for | Docker Compose, `shouldWaitForDependency` |
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use limpet_protocol::application::Service;
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
@@ -77,14 +78,25 @@ pub(super) struct Run<'a> {
 /// The progress of all services, and of which applications it has to be kept anew.
 #[derive(Debug, Default, Clone)]
 pub struct Progress {
-    applications: BTreeMap<ApplicationName, ProgressRecord>,
+    /// Shared with the copies of the planner.
+    applications: BTreeMap<ApplicationName, Arc<ProgressRecord>>,
     changed: BTreeSet<ApplicationName>,
 }
 
 impl Progress {
     /// What was kept of an application.
     pub fn restore(&mut self, application: &ApplicationName, record: ProgressRecord) {
-        self.applications.entry(application.clone()).or_insert(record);
+        self.applications.entry(application.clone()).or_insert_with(|| Arc::new(record));
+    }
+
+    /// What is known of an application, to change it.
+    fn known(&mut self, application: &ApplicationName) -> Option<&mut ProgressRecord> {
+        self.applications.get_mut(application).map(Arc::make_mut)
+    }
+
+    /// The same, made if there is none.
+    fn application(&mut self, application: &ApplicationName) -> &mut ProgressRecord {
+        Arc::make_mut(self.applications.entry(application.clone()).or_default())
     }
 
     /// The node where a slot's volumes are.
@@ -102,14 +114,14 @@ impl Progress {
 
     /// A slot has its home on a node.
     pub(super) fn set_home(&mut self, key: &ServiceKey, (id, slot): (&NodeId, Slot)) {
-        let record = self.applications.entry(key.application.clone()).or_default();
+        let record = self.application(&key.application);
         record.homes.entry(key.service.clone()).or_default().insert(slot, id.clone());
         self.changed.insert(key.application.clone());
     }
 
     /// A service has no homes any more.
     pub(super) fn clear_homes(&mut self, key: &ServiceKey) {
-        let Some(record) = self.applications.get_mut(&key.application) else { return };
+        let Some(record) = self.known(&key.application) else { return };
         if record.homes.remove(&key.service).is_some() {
             self.tidy(&key.application);
         }
@@ -119,21 +131,22 @@ impl Progress {
     pub(super) fn remove_homes(&mut self, id: &NodeId) {
         let mut changed = vec![];
         for (application, record) in &mut self.applications {
-            let before: usize = record.homes.values().map(BTreeMap::len).sum();
+            if !record.homes.values().any(|homes| homes.values().any(|home| home == id)) {
+                continue;
+            }
+            let record = Arc::make_mut(record);
             for homes in record.homes.values_mut() {
                 homes.retain(|_, home| home != id);
             }
             record.homes.retain(|_, homes| !homes.is_empty());
-            if record.homes.values().map(BTreeMap::len).sum::<usize>() != before {
-                changed.push(application.clone());
-            }
+            changed.push(application.clone());
         }
         changed.iter().for_each(|application| self.tidy(application));
     }
 
     /// An application's record changed; one that says nothing goes.
     fn tidy(&mut self, application: &ApplicationName) {
-        if self.applications.get(application).is_some_and(ProgressRecord::is_empty) {
+        if self.applications.get(application).is_some_and(|record| record.is_empty()) {
             self.applications.remove(application);
         }
         self.changed.insert(application.clone());
@@ -147,7 +160,7 @@ impl Progress {
         wanted: Option<(SpecHash, bool)>,
         waits: &BTreeSet<(NodeId, Slot)>,
     ) {
-        let Some(record) = self.applications.get_mut(&key.application) else { return };
+        let Some(record) = self.known(&key.application) else { return };
         let Some(known) = record.services.get(&key.service) else { return };
         let by_node = !known.done_on.is_empty() || !known.failed_on.is_empty();
         let by_slot = !known.done.is_empty() || !known.failed.is_empty();
@@ -174,7 +187,7 @@ impl Progress {
         if !self.is_over(key, node, slot) {
             return false;
         }
-        let record = self.applications.get_mut(&key.application);
+        let record = self.known(&key.application);
         let Some(known) = record.and_then(|record| record.services.get_mut(&key.service)) else {
             return false;
         };
@@ -231,7 +244,7 @@ impl Progress {
     }
 
     fn of(&mut self, key: &ServiceKey, spec: SpecHash) -> &mut ServiceProgress {
-        let record = self.applications.entry(key.application.clone()).or_default();
+        let record = self.application(&key.application);
         let progress = record.services.entry(key.service.clone());
         progress.or_insert_with(|| ServiceProgress::new(spec))
     }
@@ -277,7 +290,7 @@ impl Progress {
     /// where nothing is.
     pub fn take_changed(&mut self) -> Vec<(ApplicationName, Option<ProgressRecord>)> {
         let record = |application: ApplicationName| {
-            let kept = self.applications.get(&application).cloned();
+            let kept = self.applications.get(&application).map(|record| (**record).clone());
             (application, kept)
         };
         std::mem::take(&mut self.changed).into_iter().map(record).collect()
@@ -291,12 +304,13 @@ impl Progress {
                 let application = application.clone();
                 is_wanted(&ServiceKey { application, service: service.clone() })
             };
-            let before = (record.services.len(), record.homes.len());
+            if record.services.keys().chain(record.homes.keys()).all(wanted) {
+                continue;
+            }
+            let record = Arc::make_mut(record);
             record.services.retain(|service, _| wanted(service));
             record.homes.retain(|service, _| wanted(service));
-            if (record.services.len(), record.homes.len()) != before {
-                changed.push(application.clone());
-            }
+            changed.push(application.clone());
         }
         changed.iter().for_each(|application| self.tidy(application));
     }

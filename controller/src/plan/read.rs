@@ -1,6 +1,7 @@
 //! What the planner knows, for those who publish and show it.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use limpet_protocol::assignment::AssignedService;
 use limpet_protocol::id::{NodeId, Slot, SpecHash};
@@ -90,7 +91,7 @@ impl Planner {
     #[must_use]
     pub fn unplaced(&self, key: &ServiceKey) -> Vec<Unplaced> {
         let Some(wanted) = self.wanted.get(key) else { return vec![] };
-        let nothing = Placed::default();
+        let nothing = Arc::default();
         let placed = self.books.placed.get(key).unwrap_or(&nothing);
         let mut found = vec![];
         if wanted.mode.is_global() {
@@ -238,9 +239,9 @@ impl Planner {
     #[must_use]
     pub fn misfits(&self, key: &ServiceKey) -> Vec<Misfit> {
         let Some(wanted) = self.wanted.get(key) else { return vec![] };
-        let nothing = Placed::default();
+        let nothing = Arc::default();
         let placed = self.books.placed.get(key).unwrap_or(&nothing);
-        let misfit = |(id, seat): (&NodeId, &Seat)| {
+        let misfit = |(id, seat): (&NodeId, &Arc<Seat>)| {
             standing_misfit(&seat.node)
                 .or_else(|| lasting_misfit(wanted, id, &seat.node))
                 .or_else(|| seat.room.misfit(wanted, &seat.node, placed.active_on(id)))
