@@ -1,7 +1,7 @@
 //! `limpet plan`: what would an apply do? Nothing is changed.
 
 use clap::Args;
-use limpet_controller::preview::{KeyChange, NodePull, PlanView, ServicePlan, Step};
+use limpet_controller::preview::{KeyChange, NodePull, PlanView, ServicePlan, Step, WavePlan};
 use limpet_protocol::application::Application;
 
 use crate::client::Client;
@@ -143,6 +143,22 @@ fn service(text: &mut String, plan: &ServicePlan, colours: bool) {
     if let Some(order) = &plan.order {
         *text += &format!("      order: {order}\n");
     }
+    for (number, wave) in plan.waves.iter().enumerate() {
+        *text += &format!("      wave {}, {}: {}\n", number + 1, wave.which, members(wave));
+    }
+}
+
+/// How many instances a wave has, and where.
+fn members(wave: &WavePlan) -> String {
+    let WavePlan { instances, nodes, .. } = wave;
+    let others = usize::try_from(*instances).unwrap_or(usize::MAX) > nodes.len();
+    match (instances, nodes.is_empty()) {
+        (0, _) => "no instances".to_owned(),
+        (1, _) => format!("1 instance on {}", nodes.join(", ")),
+        (_, true) => format!("{instances} instances"),
+        _ if others => format!("{instances} instances, on {} …", nodes.join(", ")),
+        _ => format!("{instances} instances on {}", nodes.join(", ")),
+    }
 }
 
 fn key(change: &KeyChange) -> String {
@@ -224,6 +240,31 @@ mod tests {
             from: from.map(Into::into),
             reachable: node != Some("n9"),
         }
+    }
+
+    #[test]
+    fn waves_are_lines_of_their_own() {
+        let wave = |which: &str, instances: u32, nodes: &[&str]| {
+            let nodes = nodes.iter().map(ToString::to_string).collect();
+            WavePlan { which: which.into(), instances, nodes }
+        };
+        let plan = ServicePlan {
+            service: "web".into(),
+            waves: vec![
+                wave("node.labels.ring == canary", 1, &["n9"]),
+                wave("until 50 % are updated", 0, &[]),
+                wave("all others", 12, &["n1", "n2"]),
+            ],
+            ..ServicePlan::default()
+        };
+        let mut text = String::new();
+        service(&mut text, &plan, false);
+        let expected = "  = web
+      wave 1, node.labels.ring == canary: 1 instance on n9
+      wave 2, until 50 % are updated: no instances
+      wave 3, all others: 12 instances, on n1, n2 …
+";
+        assert_eq!(text, expected);
     }
 
     #[test]

@@ -5,13 +5,11 @@
 
 use std::collections::BTreeSet;
 
-use limpet_protocol::application::Wave;
 use limpet_protocol::codec;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot};
 
-use crate::plan::filter::meets_all;
-use crate::plan::{Node, ServiceKey, Standing};
-use crate::rollout::{Order, Seen, Unit, UnitStatus};
+use crate::plan::{ServiceKey, Standing};
+use crate::rollout::{Order, Seen, Unit, UnitStatus, named_by};
 use crate::store::{CommitError, Key, MAX_OPS, MAX_VALUE_BYTES, Op, StoreError, Transaction};
 use crate::world::{OrderAnswer, World};
 
@@ -175,10 +173,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// The waves that name a node, a bit for each.
-fn named_by(waves: &[Wave], id: &NodeId, node: &Node) -> u32 {
-    let named = |wave: &Wave| matches!(wave, Wave::Nodes(all) if meets_all(all, id, node));
-    waves.iter().take(32).enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum()
 }

@@ -14,7 +14,7 @@ use super::KeyChange;
 const MAX_DEPTH: usize = 4;
 
 /// Where something is in a [`Service`], and how the file calls it. The first that fits counts.
-const KEYS: [(&str, &str); 43] = [
+const KEYS: [(&str, &str); 44] = [
     ("spec.image.reference", "image"),
     ("spec.image.digest", "image"),
     ("spec.image.from_controller", "image"),
@@ -55,6 +55,7 @@ const KEYS: [(&str, &str); 43] = [
     ("labels", "deploy.labels"),
     ("update", "deploy.update_config"),
     ("rollback", "deploy.rollback_config"),
+    ("waves", "deploy.x-rollout"),
     ("priority", "deploy.x-priority"),
     ("stopped", "(stopped by a person)"),
     ("", "deploy"),

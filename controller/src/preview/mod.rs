@@ -9,6 +9,7 @@
 
 mod differences;
 mod steps;
+mod waves;
 mod words;
 
 #[cfg(test)]
@@ -27,6 +28,8 @@ use crate::rollout::dependencies_first;
 
 /// Steps that one service shows; the rest is a number.
 pub const MAX_STEPS: usize = 200;
+/// Nodes that one wave shows.
+const MAX_WAVE_NODES: usize = 8;
 /// Other services that are shown with what the plan would do to them.
 const MAX_OTHERS: usize = 20;
 
@@ -88,10 +91,24 @@ pub struct ServicePlan {
     pub reasons: Vec<String>,
     /// In what order instances would be updated; none if none is.
     pub order: Option<String>,
+    /// In which waves (`deploy.x-rollout`), if every one of them succeeds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waves: Vec<WavePlan>,
     /// What would happen to each instance that does not stay. At most 200.
     pub steps: Vec<Step>,
     /// How many more steps there are.
     pub more: u32,
+}
+
+/// A wave of an update.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct WavePlan {
+    /// Which instances are in it, in words.
+    pub which: String,
+    /// How many.
+    pub instances: u32,
+    /// Their nodes, at most 8.
+    pub nodes: Vec<String>,
 }
 
 /// A key of the Compose file that changes.

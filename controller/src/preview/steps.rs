@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use limpet_protocol::application::Service;
 use limpet_protocol::id::{InstanceId, NodeId, Slot};
 
-use super::{MAX_STEPS, Pulls, ServicePlan, Step, differences, words};
+use super::{MAX_STEPS, Pulls, ServicePlan, Step, differences, waves, words};
 use crate::plan::{Planner, ServiceKey, Standing};
 
 /// Reasons that one service shows.
@@ -130,6 +130,9 @@ impl Steps<'_> {
         .to_owned();
         if plan.updates > 0 {
             plan.order = after.map(|service| words::order(service, plan.updates));
+            let updated = all.iter().filter(|step| step.action == "update");
+            plan.waves =
+                after.map_or_else(Vec::new, |service| waves::waves(worlds.then, service, updated));
         }
         plan.reasons = reasons(worlds.then, of);
         plan.more = u32::try_from(all.len().saturating_sub(MAX_STEPS)).unwrap_or(u32::MAX);

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use limpet_protocol::application::{Application, Mode, Service};
+use limpet_protocol::application::{
+    Application, Attribute, Constraint, Mode, Portion, Service, Wave, WavePolicy,
+};
 use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::id::{NodeId, ServiceName};
 use limpet_protocol::message::NodeFacts;
@@ -194,4 +196,55 @@ fn what_another_application_gains_is_told() {
     assert_eq!(steps(&view.services[0]), "stop shop.web.1 n1");
     assert_eq!(keys(&view.services[0]), ["(stopped by a person)"]);
     assert_eq!(view.services[0].reasons, ["it is stopped by a person"]);
+}
+
+#[test]
+fn waves_are_shown_with_who_is_in_them() {
+    let ring = |name: &str, ring: &str, standing| {
+        let mut it = node(1024, standing);
+        it.labels.insert("ring".to_owned(), ring.to_owned());
+        (name.to_owned(), it)
+    };
+    let nodes = [
+        ring("n1", "canary", Standing::Ready),
+        ring("n2", "rest", Standing::Ready),
+        ring("n3", "rest", Standing::Ready),
+        ring("n4", "rest", Standing::Ready),
+        ring("n5", "canary", Standing::Unreachable),
+    ];
+    let nodes = nodes.each_ref().map(|(name, it)| (name.as_str(), it.clone()));
+    let (name, mut agent) = service("agent", 0);
+    agent.mode = Mode::Global;
+    agent.update.parallelism = 0;
+    let (attribute, value) = (Attribute::Label("ring".to_owned()), "canary".to_owned());
+    let canary = Constraint { attribute, equal: true, value };
+    agent.waves = Some(WavePolicy {
+        waves: vec![Wave::Nodes(vec![canary]), Wave::Percent(50)],
+        success_percent: 90,
+        abort: Some(Portion::Count(2)),
+        max_unavailable: Some(Portion::Percent(25)),
+    });
+    let old = shop(&[(name.clone(), agent.clone())]);
+    agent.spec.image.reference = "nginx:2".into();
+    let new = shop(&[(name, agent)]);
+    let (view, _) = asked(&planned(&nodes, Some(&old)), Some(&old), &new);
+    let plan = &view.services[0];
+    assert_eq!(
+        plan.order.as_deref(),
+        Some(
+            "all of a wave at once, the old one ends first, the next wave when 90 % of one came up, \
+             at most 25 % down, 2 failures end it; watched for 5 s, on failure pause"
+        )
+    );
+    let shown: Vec<String> = plan
+        .waves
+        .iter()
+        .map(|wave| format!("{}: {} {}", wave.which, wave.instances, wave.nodes.join(",")))
+        .collect();
+    assert_eq!(shown[0], "node.labels.ring == canary: 1 n1");
+    assert!(shown[1].starts_with("until 50 % are updated: 1 n"), "half of four: {shown:?}");
+    assert!(shown[2].starts_with("all others: 2 n"), "who is away follows later: {shown:?}");
+    // Without a change of the spec nobody is updated.
+    let (view, _) = asked(&planned(&nodes, Some(&old)), Some(&old), &old);
+    assert_eq!(view.services[0].waves, []);
 }

@@ -47,6 +47,7 @@ use limpet_protocol::report::{Health, InstanceStatus, NoImage};
 pub use order::{dependencies_first, following};
 pub use record::RolloutRecord;
 pub use rollouts::{Effects, Rollouts};
+pub use waves::{in_waves, named_by};
 pub use words::Progress;
 
 /// What has a spec of its own: a slot, wherever it is, or the slot of a node where each has one.

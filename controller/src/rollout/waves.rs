@@ -4,9 +4,13 @@
 //! begun names their node; otherwise they wait for a share of all, or for the last wave.
 
 use limpet_protocol::application::{Wave, WavePolicy};
+use limpet_protocol::id::NodeId;
 
 use super::course::Course;
-use super::crew::Stage;
+use super::crew::{Crew, Member, Stage};
+use super::{Seen, Unit};
+use crate::plan::Node;
+use crate::plan::filter::meets_all;
 
 /// How long a wave waits for the images of its units. Those that have not come are then begun in
 /// their turn all the same: a node keeps what it runs until it has the image.
@@ -91,30 +95,8 @@ impl Course {
         let wave = self.waves().get(self.place.wave).cloned();
         let count = self.waves().len();
         let Some(crew) = &mut self.crew else { return };
-        let mut opened = vec![];
-        match wave {
-            Some(Wave::Nodes(_)) => opened = crew.closed_in(1 << self.place.wave.min(31)),
-            Some(Wave::Percent(percent)) => {
-                let all = crew.reachable().0;
-                let share =
-                    all.saturating_mul(usize::try_from(percent).unwrap_or(100)).div_ceil(100);
-                // Who waits for its wave is not updated; everybody else is, or is about to be.
-                while crew.closed_len() > all.saturating_sub(share)
-                    && let Some(unit) = crew.next_closed()
-                {
-                    crew.change(&unit, |member| member.open = true);
-                    opened.push(unit);
-                }
-            }
-            None => {
-                while let Some(unit) = crew.next_closed() {
-                    crew.change(&unit, |member| member.open = true);
-                    opened.push(unit);
-                }
-            }
-        }
+        let opened = open_wave(crew, wave.as_ref(), self.place.wave);
         for unit in &opened {
-            crew.change(unit, |member| member.open = true);
             self.told.extend(crew.get(unit).and_then(|member| member.node.clone()));
         }
         if count > 0 && !opened.is_empty() {
@@ -169,6 +151,62 @@ impl Course {
             format!("{up} of {all} of wave {wave} came up, {needed} % are needed; {last}")
         })
     }
+}
+
+/// Opens the units of a wave; none is the last one, of all others. Which they are.
+fn open_wave(crew: &mut Crew, wave: Option<&Wave>, at: usize) -> Vec<Unit> {
+    let mut opened = vec![];
+    let mut open = |crew: &mut Crew, unit: Unit| {
+        crew.change(&unit, |member| member.open = true);
+        opened.push(unit);
+    };
+    match wave {
+        Some(Wave::Nodes(_)) => {
+            for unit in crew.closed_in(1 << at.min(31)) {
+                open(crew, unit);
+            }
+        }
+        Some(Wave::Percent(percent)) => {
+            let all = crew.reachable().0;
+            let share = all.saturating_mul(usize::try_from(*percent).unwrap_or(100)).div_ceil(100);
+            // Who waits for its wave is not updated; everybody else is, or is about to be.
+            while crew.closed_len() > all.saturating_sub(share)
+                && let Some(unit) = crew.next_closed()
+            {
+                open(crew, unit);
+            }
+        }
+        None => {
+            while let Some(unit) = crew.next_closed() {
+                open(crew, unit);
+            }
+        }
+    }
+    opened
+}
+
+/// Which of these units would come in which wave, if every wave succeeds: a list for each, and one of
+/// all others. Units on nodes that cannot be reached are in none; they follow later.
+#[must_use]
+pub fn in_waves(
+    policy: &WavePolicy,
+    units: impl IntoIterator<Item = (Unit, Seen)>,
+) -> Vec<Vec<Unit>> {
+    let mut crew = Crew::new(false);
+    for (unit, seen) in units {
+        let mut member = Member::new(Stage::Waiting, false);
+        member.see(&seen);
+        crew.put(unit, member);
+    }
+    let waves = policy.waves.iter().map(Some).chain([None]);
+    waves.enumerate().map(|(at, wave)| open_wave(&mut crew, wave, at)).collect()
+}
+
+/// The waves that name a node, a bit for each.
+#[must_use]
+pub fn named_by(waves: &[Wave], id: &NodeId, node: &Node) -> u32 {
+    let named = |wave: &Wave| matches!(wave, Wave::Nodes(all) if meets_all(all, id, node));
+    waves.iter().take(32).enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum()
 }
 
 /// A number with this many low bits set.

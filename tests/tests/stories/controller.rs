@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use limpet_agent::reconcile::{Wanted, WantedInstance};
 use limpet_controller::dispatch::want::encode_spec;
-use limpet_controller::plan::filter::meets_all;
 use limpet_controller::plan::{
     Node as PlanNode, Planner, ServiceKey, Stage, Standing, Wanted as Placing,
 };
 use limpet_controller::rollout::{
-    Aim, Order, Rollouts, Seen, UnitStatus, dependencies_first, following,
+    Aim, Order, Rollouts, Seen, UnitStatus, dependencies_first, following, named_by,
 };
 use limpet_controller::store::records::Availability;
-use limpet_protocol::application::{Service, Wave};
+use limpet_protocol::application::Service;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
 use limpet_protocol::report::InstanceStatus;
@@ -275,14 +274,13 @@ impl Story {
         let report = self.reports.get(id);
         let (goal, waves) = self.rollouts.goal(key).expect("a service that is known");
         let node = self.planner.node(id).expect("a node that is known");
-        let named = |wave: &Wave| matches!(wave, Wave::Nodes(all) if meets_all(all, id, node));
         Seen {
             node: Some(id.clone()),
             reachable: self.standing[id] == Standing::Ready,
             status: self.status(key, id, slot).map(UnitStatus::of),
             staged: report.is_some_and(|report| report.staged.contains(&goal)),
             no_image: report.and_then(|report| report.no_image.get(&goal)).cloned(),
-            waves: waves.iter().enumerate().map(|(at, wave)| u32::from(named(wave)) << at).sum(),
+            waves: named_by(waves, id, node),
         }
     }
 
