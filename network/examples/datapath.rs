@@ -2,7 +2,7 @@
 //! long new rules take, and what a virtual address costs against a direct connection and the loopback
 //! device. Every figure is the median of rounds in which what is compared takes turns.
 //!
-//! It takes root: `cargo run --example datapath`.
+//! It takes root: `cargo run --example datapath`, with `containers`, `rules` or `ways` for that part.
 
 #![expect(
     clippy::disallowed_methods,
@@ -47,10 +47,18 @@ fn main() {
     if !is_root() {
         return;
     }
+    let part = std::env::args().nth(1);
+    let is_wanted = |name| part.as_deref().is_none_or(|part| part == name);
     let mut node = Node::new();
-    measure_containers(&mut node);
-    measure_rules();
-    measure_ways(&mut node);
+    if is_wanted("containers") {
+        measure_containers(&mut node);
+    }
+    if is_wanted("rules") {
+        measure_rules();
+    }
+    if is_wanted("ways") {
+        measure_ways(&mut node);
+    }
 }
 
 fn median<T: Ord + Copy>(values: &mut [T]) -> T {
@@ -230,7 +238,10 @@ fn bytes(from: &Namespace, to: Ipv4Addr) -> Duration {
 
 fn measure_ways(node: &mut Node) {
     let client = node.container("client", 1, &Kind::on(&["front"]));
-    let server = node.container("web", 1, &Kind::on(&["front"]));
+    // A server each, so that no way meets connections that the kernel remembers of another.
+    let server = node.container("plain", 1, &Kind::on(&["front"]));
+    let balanced = node.container("web", 1, &Kind::on(&["front"]));
+    let published = node.container("published", 1, &Kind::on(&["front"]));
     // Two more containers joined without rules: what the pair of devices itself costs.
     let (one, other) = (Namespace::new().unwrap(), Namespace::new().unwrap());
     wire::join((&one, wire::CABLE), (&other, wire::CABLE));
@@ -238,9 +249,14 @@ fn measure_ways(node: &mut Node) {
     for (namespace, end) in [(&one, ends[0]), (&other, ends[1])] {
         namespace.run(|| wire::address(wire::CABLE, end.into(), 24)).unwrap();
     }
-    node.publish("web", vec![1, 2, 3].into_iter().map(|port| node::port(port, port)).collect());
+    node.publish(
+        "published",
+        vec![1, 2, 3].into_iter().map(|port| node::port(port, port)).collect(),
+    );
     node.apply();
-    serve(&server.namespace, server.addresses.v4);
+    for container in [&server, &balanced, &published] {
+        serve(&container.namespace, container.addresses.v4);
+    }
     one.run(|| wire::start("lo")).unwrap();
     serve(&one, Ipv4Addr::LOCALHOST);
     serve(&other, ends[1]);
