@@ -54,6 +54,11 @@ impl Heard {
         told
     }
 
+    /// Whether a peer has said anything that counts still.
+    pub(super) fn knows(&self, node: &NodeId) -> bool {
+        self.0.contains_key(node)
+    }
+
     /// What is believed may have changed: other networks, other subnets, fewer peers.
     pub(super) fn believe_again(
         &mut self,
@@ -120,13 +125,16 @@ mod tests {
         };
         assert_eq!(hear(&mut heard, None, at(0)), None);
         assert_eq!(heard.next_end(), None, "nothing was said yet");
+        assert!(!heard.knows(&node));
         assert_eq!(hear(&mut heard, Some(1), at(0)), Some((node.clone(), Some(running(1)))));
         assert_eq!(heard.next_end(), Some(at(3500)));
         assert_eq!(hear(&mut heard, Some(1), at(100)), None, "no news");
         assert_eq!(hear(&mut heard, None, at(3000)), None);
         assert_eq!(heard.expire(at(6499)), []);
         assert_eq!(hear(&mut heard, Some(2), at(6499)), Some((node.clone(), Some(running(2)))));
+        assert!(heard.knows(&node));
         assert_eq!(heard.expire(at(9999)), [(node.clone(), None)]);
+        assert!(!heard.knows(&node));
         assert_eq!(heard.expire(at(20_000)), [], "once");
         assert_eq!(hear(&mut heard, Some(2), at(30_000)), Some((node.clone(), Some(running(2)))));
     }

@@ -76,7 +76,7 @@ impl Hearing {
                 },
                 () = self.told.closed() => return,
                 Some((node, message)) = said.recv() => self.hear(&node, message),
-                () = until(self.heard.next_end()) => self.heard.expire(Instant::now()),
+                () = until(self.heard.next_end()) => self.expire(),
                 accepted = listener.accept() => {
                     match accepted {
                         Ok((stream, from)) => self.accept(stream, from.ip(), &say),
@@ -128,7 +128,28 @@ impl Hearing {
         let pools = &self.settings.pools;
         let said = (message.state, within);
         let believe = |said: &_| screen::believed(said, peer, pools);
-        self.heard.hear(node, said, Instant::now(), believe).into_iter().collect()
+        let told = self.heard.hear(node, said, Instant::now(), believe);
+        if !self.heard.knows(node) {
+            self.hang_up(node);
+        }
+        told.into_iter().collect()
+    }
+
+    /// Passes on who is gone.
+    fn expire(&mut self) -> Vec<Told> {
+        let told = self.heard.expire(Instant::now());
+        for (node, _) in &told {
+            self.hang_up(node);
+        }
+        told
+    }
+
+    /// Ends a peer's connection: on the next it says everything again. On one that outlived its silence it
+    /// would give signs of life only.
+    fn hang_up(&mut self, node: &NodeId) {
+        if let Some(reader) = self.readers.remove(node) {
+            reader.abort();
+        }
     }
 
     /// Listens to a peer. Anybody else is turned away.
