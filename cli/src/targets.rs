@@ -126,6 +126,8 @@ pub(crate) mod tests {
             current: true,
             health: None,
             ready: None,
+            address: None,
+            ports: vec![],
         }
     }
 

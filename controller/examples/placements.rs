@@ -170,7 +170,7 @@ fn node(number: u32, standing: Standing) -> Node {
 fn wanted(replicas: u32) -> Wanted {
     Wanted {
         placement: Placement { spread: vec!["rack".into()], ..Placement::default() },
-        needs: Needs { memory_bytes: 64 << 20, cpu_millis: 100 },
+        needs: Needs { memory_bytes: 64 << 20, cpu_millis: 100, addresses: 0 },
         platform: Some("linux/arm64".into()),
         ..Wanted::new(SpecHash([1; 32]), Mode::Replicated { replicas })
     }

@@ -7,9 +7,10 @@ use limpet_protocol::application::Service;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot};
 
 use crate::explain::{
-    Assigned, Case, Explanation, NodeCase, Over, Part, ServiceCase, explain_application,
-    explain_instance, explain_node, explain_service,
+    Assigned, Case, Explanation, NetworkCase, NodeCase, Over, Part, ServiceCase,
+    explain_application, explain_instance, explain_node, explain_service,
 };
+use crate::observe::node_view::{Told, reach};
 use crate::plan::{ServiceKey, Standing};
 use crate::rollout::Progress;
 use crate::world::World;
@@ -139,6 +140,7 @@ impl World {
             node,
             wanted: self.dispatch.wanted(id).map(|wanted| wanted.generation),
             usage: self.planner.usage(id),
+            reach: reach(node, self.reach_told(id)),
             broker_is_up: self.bus.is_up(),
             wall_ms: self.wall_ms,
         };
@@ -146,7 +148,7 @@ impl World {
             let on = self.planner.places(key).filter(|(place, _)| *place == id);
             on.map(move |(_, slot)| self.explain_placed(key, slot, Some(id)))
         });
-        Some(explain_node(case, slots.collect()))
+        Some(explain_node(&case, slots.collect()))
     }
 
     /// What is known of an instance that is placed at `place` and runs, if it does, at `at`.
@@ -172,10 +174,43 @@ impl World {
             assigned: at.map_or_else(Assigned::default, |id| self.assigned(id, instance)),
             over: self.over(&key, instance.slot, place),
             dependencies: service.map_or_else(Vec::new, |it| self.late_dependencies(&key, it)),
+            network: at.map_or_else(NetworkCase::default, |id| self.network_case(&key, id)),
             rollout: self.rollout(&key).map(|it| it.in_words()),
             broker_is_up: self.bus.is_up(),
             wall_ms: self.wall_ms,
         }
+    }
+
+    /// What a node was told.
+    pub(crate) fn reach_told(&self, id: &NodeId) -> Told<'_> {
+        let left_out = self.fabric.peers_left_out(id);
+        Told { assignment: self.dispatch.wanted(id), left_out }
+    }
+
+    /// How a service on a node takes part in networks, and which of those that it waits for are out of
+    /// reach.
+    fn network_case(&self, key: &ServiceKey, id: &NodeId) -> NetworkCase {
+        let told = self.dispatch.wanted(id);
+        let has_addresses = told.is_some_and(|told| told.network.is_some());
+        let gone = self.fleet.get(id).map_or(&[][..], |node| &node.network.unreachable);
+        let service = self.wanted_service(key).filter(|_| !gone.is_empty());
+        let Some(service) = service else {
+            return NetworkCase { has_addresses, unreached: vec![] };
+        };
+        let own = &service.spec.network.networks;
+        let unreached = service.spec.depends_on.iter().filter_map(|on| {
+            let on =
+                ServiceKey { application: key.application.clone(), service: on.service.clone() };
+            let theirs = &self.wanted_service(&on)?.spec.network.networks;
+            let in_common = theirs.keys().any(|name| own.contains_key(name));
+            let places: std::collections::BTreeSet<&NodeId> =
+                self.planner.places(&on).map(|(place, _)| place).collect();
+            let none = !places.is_empty() && places.iter().all(|place| gone.contains(place));
+            let names: Vec<&str> = places.iter().take(4).map(|place| place.as_str()).collect();
+            let sentence = || format!("{on} is on {}, which {id} does not reach", names.join(", "));
+            (in_common && none).then(sentence)
+        });
+        NetworkCase { has_addresses, unreached: unreached.collect() }
     }
 
     /// How far the rollout of a service is, if it has not come to its end.

@@ -14,6 +14,7 @@ use futures_util::FutureExt;
 use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec::CodecError;
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName};
+use limpet_protocol::network::Subnet;
 use limpet_protocol::topic::Topic;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
@@ -27,8 +28,11 @@ use crate::clock;
 use crate::dispatch::bus::{Bus, BusEvent, BusSettings};
 use crate::dispatch::calls::{Calls, FromCaller, MAX_WAITING};
 use crate::dispatch::joins::{Joins, Welcome};
-use crate::dispatch::{Dispatch, want};
+use crate::dispatch::{Dispatch, want, weave};
 use crate::explain::Explanation;
+use crate::network::Fabric;
+use crate::network::numbers::Numbers;
+use crate::network::pool::{Pool, PoolError};
 use crate::observe::noise::Noise;
 use crate::observe::view::Gallery;
 use crate::plan::Planner;
@@ -113,6 +117,8 @@ pub struct Handle {
     pub view: watch::Receiver<Arc<View>>,
     /// Requests, answered by what they carry.
     pub requests: mpsc::Sender<Request>,
+    /// The addresses of the fleet.
+    pub pool: Pool,
 }
 
 /// What the loop has to know.
@@ -120,6 +126,8 @@ pub struct Handle {
 pub struct Settings {
     /// How long a node may be unreachable until its work is given to others.
     pub lost_after: Duration,
+    /// The addresses of the fleet and the prefix of a node's part, unless nodes have others already.
+    pub network: (Subnet, u8),
     /// Host of the broker.
     pub broker_host: String,
     /// Port of the broker.
@@ -149,6 +157,9 @@ pub enum LoopError {
         #[source]
         source: CodecError,
     },
+    /// The addresses of the fleet cannot be cut into parts.
+    #[error("give nodes parts of the pool of addresses (--network-pool, --network-node-prefix)")]
+    Pool(#[source] PoolError),
     /// The first message cannot be made.
     #[error("make the controller's presence")]
     Presence(#[source] CodecError),
@@ -164,6 +175,7 @@ pub fn start(
     store: Store,
     shutdown: CancellationToken,
 ) -> Result<(Handle, JoinHandle<Result<(), LoopError>>), LoopError> {
+    let pool = weave::pool(&store, settings.network)?;
     let mut tasks = JoinSet::new();
     let (events, messages) = mpsc::channel(MAX_MESSAGES);
     let will = want::presence(store.identity(), false).map_err(LoopError::Presence)?;
@@ -184,6 +196,10 @@ pub fn start(
         planner: Planner::default(),
         rollouts: Rollouts::default(),
         dispatch: Dispatch::new(store.clone(), bus.clone()),
+        fabric: Fabric::new(pool),
+        numbers: Numbers::new(pool.first(), pool.end()),
+        unstored_numbers: BTreeSet::new(),
+        had_numbers: true,
         joins: Joins::new(store.clone(), welcome),
         calls: Calls::new(bus.clone(), callers),
         applications: BTreeMap::new(),
@@ -216,7 +232,7 @@ pub fn start(
     let control = ControlLoop { world, started: Instant::now(), shown, last_shown: None };
     #[expect(clippy::disallowed_methods, reason = "this is the loop; the caller joins it")]
     let task = tokio::spawn(control.run(inputs));
-    Ok((Handle { view, requests }, task))
+    Ok((Handle { view, requests, pool }, task))
 }
 
 /// What the loop waits for.

@@ -20,9 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Api, server};
 use crate::auth::admin::{self, AdminError};
 use crate::broker::{self, BrokerError, Login, RunningBroker};
+use crate::claims;
 use crate::config::{Broker, Config};
 use crate::control_loop::{self, Handle, LoopError, Settings};
-use crate::store::{Store, StoreError};
+use crate::store::{CommitError, Store, StoreError};
 
 /// The store's file in the data folder.
 const STORE_FILE: &str = "store.redb";
@@ -59,6 +60,9 @@ pub enum RunError {
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// What applications have for themselves cannot be kept.
+    #[error("cannot note the ports and addresses of applications")]
+    Claims(#[from] CommitError),
     /// The images cannot be read.
     #[error("cannot use the images in the data folder")]
     Images(#[from] LayoutError),
@@ -144,6 +148,7 @@ impl Parts {
     async fn open(config: &Config) -> Result<Self, RunError> {
         make_folder(&config.data)?;
         let store = Store::open(&config.data.join(STORE_FILE))?;
+        claims::complete(&store).await?;
         let images = Arc::new(ImageLayout::open(&config.data.join(IMAGES_FOLDER))?);
         let admin_token = admin::ensure_token(&store, &config.data).await?;
         let listener = listen(config.api_listen).await?;
@@ -197,8 +202,10 @@ fn settings(
     };
     let image_host = config.image_host.clone();
     let lost_after = config.lost_after;
+    let network = config.network;
     Settings {
         lost_after,
+        network,
         broker_host,
         broker_port,
         broker_login,

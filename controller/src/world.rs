@@ -10,6 +10,7 @@ use limpet_protocol::application::Application;
 use limpet_protocol::codec;
 use limpet_protocol::event::Cursor;
 use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, SpecHash};
+use limpet_protocol::spec::Spec;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
@@ -19,10 +20,13 @@ use crate::dispatch::bus::Bus;
 use crate::dispatch::calls::{Calls, Opening};
 use crate::dispatch::joins::Joins;
 use crate::dispatch::{Dispatch, want};
+use crate::network::numbers::Numbers;
+use crate::network::{Fabric, Facts};
 use crate::observe::node::ObservedNode;
+use crate::observe::node_view::Told;
 use crate::observe::noise::Noise;
 use crate::observe::view::{Gallery, Shown, Sources};
-use crate::plan::{Planner, ServiceKey, Standing, Wanted};
+use crate::plan::{Planner, ServiceKey, Standing, joins};
 use crate::rollout::{Aim, Rollouts, dependencies_first, following};
 use crate::store::records::{
     ApplicationRecord, AssignmentRecord, Availability, EventRecord, NodeRecord, RolloutRecords,
@@ -56,6 +60,13 @@ pub(crate) struct World {
     pub(crate) planner: Planner,
     pub(crate) rollouts: Rollouts,
     pub(crate) dispatch: Dispatch,
+    /// How services and nodes hang together by networks.
+    pub(crate) fabric: Fabric,
+    /// Which part of the fleet's addresses each node has, those that the store does not know yet, and
+    /// whether there was any left when the nodes were last looked at.
+    pub(crate) numbers: Numbers,
+    pub(crate) unstored_numbers: BTreeSet<NodeId>,
+    pub(crate) had_numbers: bool,
     pub(crate) joins: Joins,
     pub(crate) calls: Calls,
     pub(crate) applications: BTreeMap<ApplicationName, Known>,
@@ -116,6 +127,7 @@ impl World {
         let begins = self.revision == Revision::default();
         if begins {
             self.restore_rollouts()?;
+            self.restore_numbers()?;
         }
         let mut restored = BTreeSet::new();
         for (key, entry) in assignments {
@@ -141,9 +153,13 @@ impl World {
     fn restore_rollouts(&mut self) -> Result<(), LoopError> {
         for (key, entry) in self.store.list(Kind::Spec)?.1 {
             let hash = key.name().parse::<SpecHash>();
-            if !hash.is_ok_and(|hash| self.dispatch.restore_spec(hash, entry.value.into())) {
+            let spec = codec::decode::<Spec>(&entry.value);
+            let (Ok(hash), Ok(spec)) = (hash, spec) else {
                 tracing::error!(%key, "a spec in the store cannot be read");
-            }
+                continue;
+            };
+            self.fabric.learn(hash, Facts::of(&spec));
+            self.dispatch.restore_spec(hash, &spec, entry.value.into());
         }
         for (key, entry) in self.store.list(Kind::Rollout)?.1 {
             let records: RolloutRecords = read(&key, &entry.value)?;
@@ -204,17 +220,19 @@ impl World {
     pub(crate) fn put_application(&mut self, record: ApplicationRecord) {
         let Application { name, services } = &record.application;
         let mut specs: BTreeMap<ServiceName, Option<SpecHash>> = BTreeMap::new();
-        let (mut wanted, mut aims) = (BTreeMap::new(), BTreeMap::new());
+        let mut aims = BTreeMap::new();
         for service_name in dependencies_first(services) {
             let Some(service) = services.get(service_name) else { continue };
             let key = ServiceKey { application: name.clone(), service: service_name.clone() };
-            match want::encode_spec(&following(service, &specs)) {
+            let spec = following(service, &specs);
+            match want::encode_spec(&spec) {
                 Ok((hash, bytes)) => {
+                    self.fabric.learn(hash, Facts::of(&spec));
+                    self.fabric.want(&key, Some(hash));
                     let mut aim = Aim::of(service, hash);
                     // Of a ring, nobody waits for who comes later.
                     aim.after.retain(|first| specs.contains_key(first));
                     specs.insert(service_name.clone(), Some(hash));
-                    wanted.insert(key.clone(), Wanted::of(service, hash));
                     aims.insert(service_name.clone(), aim);
                     self.dispatch.set_spec(key.clone(), hash, bytes);
                 }
@@ -226,7 +244,7 @@ impl World {
             self.stale_services.insert(key);
         }
         self.rollouts.set_application(name, aims, &self.planner);
-        self.planner.set_application(name, wanted);
+        self.planner.set_application(name, joins::wanted(&record.application, &specs));
         let name = name.clone();
         if let Some(old) = self.applications.insert(name.clone(), Known { record, specs }) {
             self.services_changed(&name, &old);
@@ -241,6 +259,7 @@ impl World {
             if !still {
                 let key = ServiceKey { application: name.clone(), service: service.clone() };
                 self.dispatch.remove_spec(&key);
+                self.fabric.want(&key, None);
                 self.stale_services.insert(key);
             }
         }
@@ -255,9 +274,11 @@ impl World {
             }
             let was = node.record.availability;
             // What the node said itself is newer than what the store has of it.
-            let said = |record: &NodeRecord| (record.facts.clone(), record.seal_key.clone());
+            let said = |record: &NodeRecord| {
+                (record.facts.clone(), record.seal_key.clone(), record.mesh.clone())
+            };
             if said(&node.record) != said(&record) && node.link.is_heard() {
-                (node.record.facts, node.record.seal_key) =
+                (node.record.facts, node.record.seal_key, node.record.mesh) =
                     said(&std::mem::replace(&mut node.record, record));
                 self.changed_facts.insert(id.clone());
             } else {
@@ -298,6 +319,10 @@ impl World {
                     self.happened(Some(id), "node_removed", text);
                 }
                 self.lost_at.retain(|(_, waiting)| waiting != id);
+                self.fabric.remove(id);
+                self.unstored_numbers.remove(id);
+                self.numbers.give_back(id);
+                self.look_at_numbers();
                 self.dispatch.forget(id);
                 self.calls.node_gone(id, &format!("node {id} was removed"));
                 self.stale_nodes.insert(id.clone());
@@ -397,8 +422,9 @@ impl World {
             self.gallery.show_service(shown, sources);
         }
         for id in std::mem::take(&mut self.stale_nodes) {
-            let wanted = self.dispatch.wanted(&id).map(|assignment| assignment.generation);
-            self.gallery.show_node(&id, wanted, sources);
+            let left_out = self.fabric.peers_left_out(&id);
+            let told = Told { assignment: self.dispatch.wanted(&id), left_out };
+            self.gallery.show_node(&id, told, sources);
         }
         self.shown = Some(self.revision);
         self.gallery.view(self.revision)

@@ -25,7 +25,8 @@ Examples:
   limpet ps -o json | jq '.[] | select(.phase == \"failed\")'
 
 PHASE is one of pending, assigned, waiting, pulling, creating, running, stopping, completed, failed;
-unknown while the node cannot be reached.")]
+unknown while the node cannot be reached.
+PORTS are those of nodes that lead to the instance, as 8080->80/tcp. `-o wide` adds its address.")]
 pub struct PsArgs {
     /// Only those of this application
     #[arg(value_name = "APP")]
@@ -89,7 +90,7 @@ async fn find(application: Option<&str>, client: &Client) -> anyhow::Result<Vec<
 }
 
 /// The columns of the table, as other verbs show them too.
-pub(crate) fn columns() -> [Column<InstanceView>; 10] {
+pub(crate) fn columns() -> [Column<InstanceView>; 12] {
     [
         column("INSTANCE", |item, _| item.instance.as_str().into()),
         column("NODE", |item, _| item.node.as_deref().unwrap_or_default().into()),
@@ -98,6 +99,8 @@ pub(crate) fn columns() -> [Column<InstanceView>; 10] {
         column("RESTARTS", |item, _| item.attempt.saturating_sub(1).into()),
         column("AGE", |item, now_ms| age(item.since_ms, now_ms).into()),
         column("IMAGE", |item, _| item.image.as_str().into()),
+        column("PORTS", |item, _| item.ports.join(", ").into()),
+        wide("ADDRESS", |item, _| item.address.as_deref().unwrap_or_default().into()),
         wide("EXIT", exit),
         wide("CURRENT", |item, _| if item.current { "yes" } else { "no" }.into()),
         column("REASON", |item, _| item.reason.as_deref().unwrap_or_default().into()),

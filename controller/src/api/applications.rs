@@ -15,8 +15,9 @@ use super::body::{self, Params};
 use super::error::{ApiError, Errors};
 use super::types::{ApplicationPatch, ApplicationView, ApplyOutcome, List, ServiceView};
 use super::{Api, check, edit, outcome, patch};
+use crate::claims::{self, Stakes};
 use crate::control_loop::View;
-use crate::store::{Compare, Entry, Key, Kind, MAX_VALUE_BYTES, Op, Transaction};
+use crate::store::{Compare, Entry, Kind, MAX_VALUE_BYTES, Op, Transaction};
 
 /// Largest body: JSON takes about twice the room of what is stored.
 pub(super) const MAX_BODY_BYTES: usize = 2 * MAX_VALUE_BYTES;
@@ -70,12 +71,9 @@ pub(super) async fn apply(
     body: Body,
 ) -> Result<Json<ApplyOutcome>, ApiError> {
     let mut application: Application = body::json(body, MAX_BODY_BYTES).await?;
-    check::check(&application, &name).map_err(ApiError::bad_request)?;
+    check::check(&application, &name, &api.control.pool).map_err(ApiError::bad_request)?;
     resolve_images(&api.images, &mut application);
-    let wanted = |old: Option<&Application>| {
-        check::check_ports(&application, &all(&api)?).map_err(ApiError::conflict)?;
-        Ok(carried_over(old, &application))
-    };
+    let wanted = |old: Option<&Application>| Ok(carried_over(old, &application));
     edit::edit(&api.store, (&application.name, "apply"), query.if_revision, wanted).await.map(Json)
 }
 
@@ -96,7 +94,7 @@ pub(super) async fn change(
     let wanted = |old: Option<&Application>| {
         let old = old.ok_or_else(|| edit::missing(&name))?;
         let new = patch::patched(old, &change)?;
-        check::check(&new, &name).map_err(ApiError::bad_request)?;
+        check::check(&new, &name, &api.control.pool).map_err(ApiError::bad_request)?;
         Ok(new)
     };
     let what = patch::in_words(&change);
@@ -113,20 +111,15 @@ pub(super) async fn remove(
     Path(name): Path<String>,
 ) -> Result<Json<ApplyOutcome>, ApiError> {
     let (key, entry) = edit::find(&api.store, &name)?;
-    let mut outcome = outcome::removal(&edit::decode(&name, &entry)?.application);
-    let compare = vec![Compare { key: key.clone(), modified: Some(entry.modified) }];
-    let mut ops = vec![Op::Delete(key)];
+    let application = edit::decode(&name, &entry)?.application;
+    let mut outcome = outcome::removal(&application);
+    let Stakes { mut compare, mut ops } = claims::stake(&api.store, Some(&application), None)?;
+    compare.push(Compare { key: key.clone(), modified: Some(entry.modified) });
+    ops.push(Op::Delete(key));
     ops.extend(edit::forget(&api.store, &edit::name(&name)?)?);
     let transaction = Transaction { compare, ops, if_revision: None };
     outcome.revision = api.store.commit(transaction).await?.0;
     Ok(Json(outcome))
-}
-
-/// All applications, for what no two of them may share.
-fn all(api: &Api) -> Result<Vec<Application>, ApiError> {
-    let (_, entries) = api.store.list(Kind::Application)?;
-    let decode = |(key, entry): &(Key, Entry)| edit::decode(key.name(), entry);
-    entries.iter().map(decode).map(|record| Ok(record?.application)).collect()
 }
 
 /// What a file says of an application that is there already: what people did to its services by

@@ -1,8 +1,6 @@
 //! Whether an application keeps the limits of [`limpet_protocol::limits`] and fits together.
 //! Deciding code: values in, a sentence that names the service and field out.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use limpet_oci::Reference;
 use limpet_protocol::application::{Application, Mode, Service, Wave};
 use limpet_protocol::codec;
@@ -14,7 +12,9 @@ use limpet_protocol::limits::{
 use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition, Spec};
 use limpet_protocol::zone::Zone;
 
-use crate::plan::ports::{fleet_ports, port_text};
+use super::check_network;
+use crate::claims;
+use crate::network::pool::Pool;
 
 /// Constraints of one service: each is checked against each node.
 const MAX_CONSTRAINTS: usize = 64;
@@ -22,7 +22,7 @@ const MAX_CONSTRAINTS: usize = 64;
 const MAX_SPREAD: usize = 8;
 
 /// The first thing that is wrong.
-pub(super) fn check(application: &Application, name: &str) -> Result<(), String> {
+pub(super) fn check(application: &Application, name: &str, pool: &Pool) -> Result<(), String> {
     if application.name.as_str() != name {
         return Err(format!(
             "name: is {:?}, but the path says {name:?}",
@@ -40,31 +40,10 @@ pub(super) fn check(application: &Application, name: &str) -> Result<(), String>
     }
     for (name, service) in &application.services {
         check_service(application, name, service)
+            .and_then(|()| check_network::check(application, (name, service), pool))
             .map_err(|(field, what)| format!("services.{name}.{field}: {what}"))?;
     }
-    check_ports(application, &[])
-}
-
-/// Whether no two services publish the same port on every node: within the application, and against
-/// others.
-pub(super) fn check_ports(application: &Application, others: &[Application]) -> Result<(), String> {
-    let mut owners = BTreeMap::new();
-    let others = others.iter().filter(|other| other.name != application.name);
-    for of in others.chain([application]) {
-        for (name, service) in &of.services {
-            for port in fleet_ports(service).collect::<BTreeSet<_>>() {
-                let owner = owners.insert(port, (&of.name, name));
-                if let Some((application, owner)) = owner.filter(|_| of.name == application.name) {
-                    return Err(format!(
-                        "services.{name}.spec.ports: port {} is published on every node by \
-                         {application}.{owner} already: take another, or `mode: host`",
-                        port_text(port)
-                    ));
-                }
-            }
-        }
-    }
-    Ok(())
+    claims::check(application).map_err(|error| error.to_string())
 }
 
 type Wrong = (&'static str, String);

@@ -7,6 +7,7 @@ use limpet_protocol::id::ApplicationName;
 use super::error::ApiError;
 use super::outcome;
 use super::types::ApplyOutcome;
+use crate::claims;
 use crate::clock::now_ms;
 use crate::contents;
 use crate::store::records::ApplicationRecord;
@@ -14,8 +15,9 @@ use crate::store::{
     CommitError, Compare, Entry, Key, MAX_VALUE_BYTES, Op, Revision, Store, Transaction,
 };
 
-/// How often a change begins again because somebody else was faster.
-const MAX_TRIES: usize = 4;
+/// How often a change begins again because somebody else was faster: with the application, or with a port
+/// of the same range.
+const MAX_TRIES: usize = 8;
 
 /// Earlier revisions of an application that are kept; the oldest go first.
 pub(super) const REVISIONS_KEPT: usize = 10;
@@ -63,7 +65,8 @@ async fn attempt(
     expect(name, if_revision, found)?;
     let old = stored.as_ref().map(|entry| decode(name.as_str(), entry)).transpose()?;
     let old = old.as_ref().map(|old| &old.application);
-    let new = change(old)?;
+    let mut new = change(old)?;
+    claims::choose_ports(store, old, &mut new)?;
     let mut outcome = outcome::compare(old, &new);
     if let Some(at) = found
         && outcome::is_unchanged(&outcome)
@@ -71,12 +74,15 @@ async fn attempt(
         outcome.revision = at.0;
         return Ok(outcome);
     }
+    let claims = claims::stake(store, old, Some(&new))?;
     let mut ops = vec![Op::Put(key.clone(), encode(&new, what, &outcome)?)];
+    ops.extend(claims.ops);
     if let Some(before) = stored {
         ops.extend(remember(store, name, before)?);
     }
     // What it names stays until it is in the store.
     let mut compare = contents::require(store, &new)?;
+    compare.extend(claims.compare);
     compare.push(Compare { key, modified: found });
     let transaction = Transaction { compare, if_revision: None, ops };
     match store.commit(transaction).await {

@@ -5,6 +5,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use super::types::ErrorBody;
+use crate::claims::ClaimError;
 use crate::store::{CommitError, StoreError};
 
 /// The error of a handler.
@@ -114,6 +115,15 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Closed => Self::unavailable(error.to_string()),
             error => Self::internal(&error),
+        }
+    }
+}
+
+impl From<ClaimError> for ApiError {
+    fn from(error: ClaimError) -> Self {
+        match error {
+            ClaimError::Store(error) => error.into(),
+            error => Self::conflict(error.to_string()),
         }
     }
 }

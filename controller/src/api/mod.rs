@@ -12,6 +12,7 @@ mod body;
 mod call;
 mod changes;
 mod check;
+mod check_network;
 mod contents;
 mod edit;
 mod error;

@@ -15,6 +15,7 @@ use super::body;
 use super::error::{ApiError, Errors};
 use super::pulls::pulls;
 use super::{Api, check, edit};
+use crate::claims;
 use crate::control_loop::Request;
 use crate::dispatch::want;
 use crate::plan::Planner;
@@ -36,14 +37,17 @@ const PAUSE: Duration = Duration::from_millis(20);
 )]
 pub(super) async fn plan(State(api): State<Api>, body: Body) -> Result<Json<PlanView>, ApiError> {
     let mut application: Application = body::json(body, MAX_BODY_BYTES).await?;
-    check::check(&application, application.name.as_str()).map_err(ApiError::bad_request)?;
+    let name = application.name.as_str();
+    check::check(&application, name, &api.control.pool).map_err(ApiError::bad_request)?;
     resolve_images(&api.images, &mut application);
     let entry = api.store.get(&Key::Application(application.name.clone()))?;
     let revision = entry.as_ref().map_or(Revision(0), |entry| entry.modified);
     let name = application.name.as_str();
     let record = entry.map(|entry| edit::decode(name, &entry)).transpose()?;
     let old = record.map(|record| record.application);
-    let new = carried_over(old.as_ref(), &application);
+    let mut new = carried_over(old.as_ref(), &application);
+    claims::choose_ports(&api.store, old.as_ref(), &mut new)?;
+    claims::stake(&api.store, old.as_ref(), Some(&new))?;
     let planner = planner_after(&api, revision).await?;
     let (mut view, wanted) = plan_apart(planner, old, new).await?;
     view.pulls = pulls(&api, wanted).await;

@@ -128,7 +128,7 @@ async fn undo(
             }
             None => new.services.clone_from(&earlier.services),
         }
-        check::check(&new, name).map_err(ApiError::bad_request)?;
+        check::check(&new, name, &api.control.pool).map_err(ApiError::bad_request)?;
         Ok(new)
     };
     let what = format!("undo to revision {}", revision.0);

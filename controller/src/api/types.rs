@@ -192,6 +192,13 @@ pub struct InstanceView {
     pub health: Option<String>,
     /// Whether it may get traffic; none where nothing checks that: as soon as it runs.
     pub ready: Option<bool>,
+    /// Its address; none where it has none, or its node has not told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Its published ports, as `8080->80/tcp`: those that every node of the application forwards, and those
+    /// of its own node.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
 }
 
 /// A change of single services of an application.
@@ -259,6 +266,28 @@ pub struct NodeView {
     pub devices: Vec<String>,
     /// When it joined: milliseconds since 1970 by the controller's clock.
     pub joined_ms: u64,
+    /// Its network; none if nothing on it takes part in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NodeNetworkView>,
+}
+
+/// The network of a node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NodeNetworkView {
+    /// Its part of the fleet's addresses.
+    pub subnet: String,
+    /// Its part of the fleet's IPv6 addresses.
+    pub subnet6: String,
+    /// Who encrypts what goes to other nodes: `kernel` or `userland` (the agent); none before it told.
+    pub tunnel: Option<String>,
+    /// Where other nodes reach it, the likeliest first.
+    pub endpoints: Vec<String>,
+    /// How many nodes it talks to.
+    pub peers: u32,
+    /// Those of them that do not answer.
+    pub unreachable: Vec<String>,
+    /// Nodes that would be its peers and are not, because one end has as many as it may.
+    pub left_out: u32,
 }
 
 /// What people change of a node; what is left out stays.

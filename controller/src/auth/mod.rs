@@ -8,7 +8,7 @@ pub mod attempts;
 
 use limpet_protocol::codec;
 use limpet_protocol::id::{NodeId, SessionId};
-use limpet_protocol::message::SealKey;
+use limpet_protocol::message::{Mesh, SealKey};
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
 
@@ -140,6 +140,14 @@ pub fn verify_join_proof(
 pub fn verify_seal_key(record: &NodeRecord, key: &SealKey) -> bool {
     bytes_of_hex(&record.secret_sha256)
         .is_some_and(|digest| limpet_seal::is_proven(&digest, &record.node, key))
+}
+
+/// Whether a node itself says that other nodes know it by this key.
+#[must_use]
+pub fn verify_mesh(record: &NodeRecord, mesh: &Mesh) -> bool {
+    mesh.key.len() == limpet_seal::KEY_BYTES
+        && bytes_of_hex(&record.secret_sha256)
+            .is_some_and(|digest| limpet_seal::is_mesh_proven(&digest, &record.node, mesh))
 }
 
 /// Whether a secret is that of a node which joined.

@@ -85,6 +85,7 @@ async fn a_node_has_its_own_secret() {
         joined_ms: 1,
         availability: Default::default(),
         seal_key: None,
+        mesh: None,
     };
     put(&store, Key::Node(node.clone()), codec::encode(&record).unwrap()).await;
     assert!(verify_node(&store, &node, "secret").is_ok());

@@ -47,6 +47,7 @@ async fn rig() -> Rig {
             joined_ms: 0,
             availability: Default::default(),
             seal_key: None,
+            mesh: None,
         };
         let key = Key::Node(name.parse().unwrap());
         ops.push(Op::Put(key, codec::encode(&record).unwrap()));

@@ -9,7 +9,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use limpet_protocol::broker_url::BrokerUrl;
+use limpet_protocol::network::{Subnet, SubnetError};
 use serde::Deserialize;
+
+use crate::network::pool::{Pool, PoolError, unique_local};
 
 /// Where root's controller keeps its data.
 pub const DEFAULT_DATA: &str = "/var/lib/limpet-controller";
@@ -19,6 +22,10 @@ pub const DEFAULT_API_LISTEN: &str = "127.0.0.1:7600";
 pub const DEFAULT_MQTT_LISTEN: &str = "127.0.0.1:1883";
 /// How long a node may be away before its work is given to others.
 pub const DEFAULT_LOST_AFTER: Duration = Duration::from_secs(30);
+/// The addresses of all containers: a quarter of 10.0.0.0/8 that few others use.
+pub const DEFAULT_POOL: &str = "10.128.0.0/10";
+/// A part of them for a node.
+pub const DEFAULT_NODE_PREFIX: u8 = 24;
 /// What is logged: the broker library speaks of every client at `info`.
 pub const DEFAULT_LOG: &str = "info,mqtt5=warn";
 /// A shorter time would take every hiccup of a radio link for the loss of a node.
@@ -66,6 +73,13 @@ pub struct ControllerArgs {
     /// How long a node may be out of reach before its work is given to others [default: 30s]
     #[arg(long, env = "LIMPET_CONTROLLER_LOST_AFTER", value_name = "DURATION", value_parser = parse_duration)]
     pub lost_after: Option<Duration>,
+    /// IPv4 addresses of all containers of the fleet; each node gets a part. The first that is used stays,
+    /// also if this is changed, as long as a node has addresses of it [default: 10.128.0.0/10]
+    #[arg(long, env = "LIMPET_CONTROLLER_NETWORK_POOL", value_name = "ADDR/BITS")]
+    pub network_pool: Option<Subnet>,
+    /// How large the part of a node is, in bits of its prefix: 24 is 253 containers [default: 24]
+    #[arg(long, env = "LIMPET_CONTROLLER_NETWORK_NODE_PREFIX", value_name = "BITS")]
+    pub network_node_prefix: Option<u8>,
     /// What is logged: error, warn, info, debug, trace, or a filter as limpet_controller=debug,info
     /// [default: info,mqtt5=warn]
     #[arg(long, env = "LIMPET_CONTROLLER_LOG", value_name = "FILTER")]
@@ -108,6 +122,8 @@ pub struct Config {
     pub image_host: Option<String>,
     /// How long a node may be away before its work is given to others.
     pub lost_after: Duration,
+    /// The addresses of the fleet's containers, and the prefix of a node's part.
+    pub network: (Subnet, u8),
     /// What is logged.
     pub log: String,
     /// How log lines look.
@@ -166,6 +182,8 @@ struct File {
     image_host: Option<String>,
     #[serde(deserialize_with = "duration_from_text")]
     lost_after: Option<Duration>,
+    network_pool: Option<Subnet>,
+    network_node_prefix: Option<u8>,
     log: Option<String>,
     log_format: Option<LogFormat>,
 }
@@ -226,6 +244,12 @@ impl ControllerArgs {
             broker,
             image_host: self.image_host.or(file.image_host),
             lost_after: self.lost_after.or(file.lost_after).unwrap_or(DEFAULT_LOST_AFTER),
+            network: (
+                self.network_pool.or(file.network_pool).map_or_else(default_pool, Ok)?,
+                self.network_node_prefix
+                    .or(file.network_node_prefix)
+                    .unwrap_or(DEFAULT_NODE_PREFIX),
+            ),
             log: self.log.or(file.log).unwrap_or_else(|| DEFAULT_LOG.to_owned()),
             log_format: self.log_format.or(file.log_format).unwrap_or_default(),
         };
@@ -239,6 +263,14 @@ impl Config {
             let message = format!("must be {}ms at least", SHORTEST_LOST_AFTER.as_millis());
             return Err(ConfigError::Value { option: "lost-after", message });
         }
+        let (pool, prefix) = self.network;
+        if let Err(error) = Pool::new(pool, prefix, unique_local("")) {
+            let option = match error {
+                PoolError::Pool => "network-pool",
+                PoolError::NodePrefix => "network-node-prefix",
+            };
+            return Err(ConfigError::Value { option, message: error.to_string() });
+        }
         if self.image_host.as_ref().is_some_and(|host| host.is_empty() || host.contains('/')) {
             let message = "must be a host name or an address, without http:// or a port".to_owned();
             return Err(ConfigError::Value { option: "image-host", message });
@@ -250,6 +282,13 @@ impl Config {
 fn address(text: &str) -> SocketAddr {
     // The constants above are addresses; a test reads them.
     text.parse().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)))
+}
+
+fn default_pool() -> Result<Subnet, ConfigError> {
+    DEFAULT_POOL.parse().map_err(|error: SubnetError| ConfigError::Value {
+        option: "network-pool",
+        message: error.to_string(),
+    })
 }
 
 fn absolute(data: PathBuf) -> Result<PathBuf, ConfigError> {

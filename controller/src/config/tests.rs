@@ -33,6 +33,7 @@ fn nothing_said_is_loopback() {
     assert_eq!(config.broker, Broker::Embedded(DEFAULT_MQTT_LISTEN.parse().unwrap()));
     assert_eq!(config.lost_after, Duration::from_secs(30));
     assert_eq!(config.data, Path::new("/d"));
+    assert_eq!(config.network, ("10.128.0.0/10".parse().unwrap(), 24));
 }
 
 #[test]
@@ -55,6 +56,9 @@ fn mistakes_are_named_where_they_stand() {
         ("broker = \"mqtts://h\"", "key broker: the URL must begin with mqtt://"),
         ("data", "c.toml, line 1: "),
         ("lost-after = \"1ms\"", "lost-after: must be 500ms at least"),
+        ("network-pool = \"10.0.0.1/8\"", "key network-pool: the address has bits behind"),
+        ("network-pool = \"10.0.0.0/24\"", "network-pool: expected a range of IPv4 addresses"),
+        ("network-node-prefix = 29", "network-node-prefix: expected 2 to 16 more bits"),
         ("broker = \"mqtt://h\"\nmqtt-listen = \"127.0.0.1:1\"", "keep one of them"),
     ];
     for (text, expected) in table {

@@ -10,7 +10,8 @@ use limpet_protocol::assignment::Assignment;
 use limpet_protocol::call::{CallIn, CallOut, Stream};
 use limpet_protocol::codec;
 use limpet_protocol::id::{InstanceId, NodeId, SessionId, SpecHash};
-use limpet_protocol::message::{JoinReply, JoinRequest, NodeFacts, NodePresence, Signed};
+use limpet_protocol::message::{JoinReply, JoinRequest, Mesh, NodeFacts, NodePresence, Signed};
+use limpet_protocol::network::{NetworkReport, TunnelKind};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{InstanceStatus, Report};
 use limpet_protocol::topic::{Topic, agent_filters};
@@ -48,6 +49,16 @@ pub(crate) struct Badge {
     pub(crate) node: NodeId,
     pub(crate) secret: String,
     pub(crate) controller_key: Vec<u8>,
+}
+
+impl Badge {
+    /// How others reach it: another port in each session, and a key that its name stands for.
+    pub(crate) fn mesh(&self, session: u64) -> Mesh {
+        let key = Sha256::digest(self.node.as_str()).to_vec();
+        let proof = limpet_seal::prove_mesh(&Sha256::digest(&self.secret).into(), &self.node, &key);
+        let port = 51_820 + u16::try_from(session).unwrap();
+        Mesh { key, proof, endpoints: vec![SocketAddr::from(([192, 0, 2, 7], port))] }
+    }
 }
 
 pub(crate) fn options(broker: SocketAddr, id: &str, user: &str, password: &str) -> MqttOptions {
@@ -156,7 +167,7 @@ impl FakeAgent {
             session,
             facts: online.then(|| facts(badge.node.as_str())),
             key: None,
-            mesh: None,
+            mesh: online.then(|| badge.mesh(session)),
         };
         let up = Topic::Up(badge.node.clone()).to_string();
         let will = codec::encode(&presence(false)).unwrap();
@@ -196,9 +207,11 @@ impl FakeAgent {
     /// Waits until it holds an assignment that is as asked for.
     pub(crate) async fn holds(&mut self, what: impl Fn(&Assignment) -> bool) -> Assignment {
         let asked = |held: &Option<(Assignment, _)>| held.as_ref().is_some_and(|(a, _)| what(a));
-        let found = tokio::time::timeout(PATIENCE, self.held.wait_for(asked)).await;
-        let found = found.expect("the assignment in time").expect("the agent runs");
-        found.as_ref().unwrap().0.clone()
+        match tokio::time::timeout(PATIENCE, self.held.wait_for(asked)).await {
+            Ok(found) => return found.expect("the agent runs").as_ref().unwrap().0.clone(),
+            Err(_late) => {}
+        }
+        panic!("the assignment in time, not {:?}", self.held.borrow().as_ref().map(|held| &held.0))
     }
 }
 
@@ -292,9 +305,9 @@ impl Mind {
             boot: self.boot,
             sequence: self.session * 1_000_000 + self.sequence,
             observed: Some(assignment.generation),
+            network: network(&assignment, &instances),
             instances,
             staged: vec![],
-            network: None,
             no_image: vec![],
         };
         let topic = Topic::Have(self.badge.node.clone()).to_string();
@@ -326,4 +339,18 @@ impl Mind {
             self.client.try_publish(&topic, QoS::AtLeastOnce, false, bytes).unwrap();
         }
     }
+}
+
+/// Every instance has the next address of its node; a peer whose name begins with `far` does not answer.
+fn network(assignment: &Assignment, instances: &[InstanceStatus]) -> Option<NetworkReport> {
+    let network = assignment.network.as_ref()?;
+    let address = |(index, status): (u128, &InstanceStatus)| {
+        (status.instance.clone(), network.subnet.nth(index).unwrap())
+    };
+    let far = network.peers.iter().filter(|peer| peer.node.as_str().starts_with("far"));
+    Some(NetworkReport {
+        addresses: (2..).zip(instances).map(address).collect(),
+        unreachable: far.map(|peer| peer.node.clone()).collect(),
+        tunnel: Some(TunnelKind::Userland),
+    })
 }

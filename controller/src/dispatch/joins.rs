@@ -86,6 +86,7 @@ impl Joins {
                 joined_ms: wall_ms,
                 availability: Default::default(),
                 seal_key: None,
+                mesh: None,
             };
             let value = codec::encode(&record)
                 .map_err(|error| Refusal::Because(format!("cannot keep the node: {error}")))?;

@@ -16,6 +16,7 @@ pub mod settle;
 mod share;
 mod specs;
 pub mod want;
+pub(crate) mod weave;
 
 #[cfg(test)]
 pub(crate) mod fake_agent;
@@ -28,6 +29,8 @@ use bytes::Bytes;
 use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
 use limpet_protocol::id::{NodeId, SpecHash};
 use limpet_protocol::message::Ask;
+use limpet_protocol::network::NodeNetwork;
+use limpet_protocol::spec::Spec;
 use limpet_protocol::topic::Topic;
 
 use crate::plan::ServiceKey;
@@ -121,9 +124,15 @@ impl Dispatch {
         self.specs.pin(key, hash);
     }
 
-    /// The store has the bytes of a spec; whether they are one.
-    pub fn restore_spec(&mut self, hash: SpecHash, bytes: Bytes) -> bool {
-        self.specs.restore(hash, bytes)
+    /// The store has a spec.
+    pub fn restore_spec(&mut self, hash: SpecHash, spec: &Spec, bytes: Bytes) {
+        self.specs.restore(hash, spec, bytes);
+    }
+
+    /// The bytes of a spec, as long as anybody may need them.
+    #[must_use]
+    pub fn spec(&self, hash: SpecHash) -> Option<&[u8]> {
+        self.specs.bytes(hash)
     }
 
     /// Forgets the specs that nobody needs, after everything was restored.
@@ -159,26 +168,23 @@ impl Dispatch {
     pub fn next(
         &self,
         node: &NodeId,
-        services: Vec<AssignedService>,
+        (services, network): (Vec<AssignedService>, Option<NodeNetwork>),
         observed: Option<Generation>,
     ) -> Option<Assignment> {
         let epoch = self.store.identity().epoch();
         let last = self.committed.get(node);
         let ahead = observed
             .filter(|seen| seen.epoch == epoch && last.is_some_and(|last| last.generation < *seen));
-        let same =
-            last.is_some_and(|last| last.services == services && last.generation.epoch == epoch);
+        let same = last.is_some_and(|last| {
+            last.services == services && last.network == network && last.generation.epoch == epoch
+        });
         if same && ahead.is_none() {
             return None;
         }
         let last = last.map_or(0, |last| last.generation.number);
         let number = ahead.map_or(last, |seen| seen.number.max(last)).saturating_add(1);
-        Some(Assignment {
-            node: node.clone(),
-            generation: Generation { epoch, number },
-            services,
-            network: None,
-        })
+        let generation = Generation { epoch, number };
+        Some(want::fit(Assignment { node: node.clone(), generation, services, network }))
     }
 
     /// An assignment is in the store: publish it and what it names.

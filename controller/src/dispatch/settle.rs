@@ -12,8 +12,9 @@ use limpet_protocol::id::{NodeId, SpecHash};
 use crate::store::{CommitError, Compare, Key, MAX_OPS, Op, StoreError, Transaction};
 use crate::world::World;
 
-/// Nodes whose assignments are kept in one transaction: it has room for as much else.
-const MAX_NODES: usize = MAX_OPS / 2;
+/// Nodes whose assignments are kept in one transaction: it has room for their numbers, and for as much
+/// else.
+const MAX_NODES: usize = MAX_OPS / 4;
 
 impl World {
     /// Brings the store and the broker to what is wanted now.
@@ -42,7 +43,10 @@ impl World {
     async fn settle_removed(&mut self) -> Result<(), StoreError> {
         let removed = std::mem::take(&mut self.removed_nodes);
         let gone = removed.into_iter().filter(|id| !self.fleet.contains_key(id));
-        let ops: Vec<Op> = gone.map(|id| Op::Delete(Key::Assignment(id))).collect();
+        let gone: Vec<NodeId> = gone.collect();
+        let both =
+            |id: &NodeId| [Key::Assignment(id.clone()), Key::Subnet(id.clone())].map(Op::Delete);
+        let ops: Vec<Op> = gone.iter().flat_map(both).collect();
         if ops.is_empty() {
             return Ok(());
         }
@@ -79,19 +83,22 @@ impl World {
     }
 
     async fn settle_assignments(&mut self) -> Result<(), StoreError> {
+        let mut shares = self.weave_shares();
         while !self.unsettled.is_empty() {
             let nodes: BTreeSet<NodeId> = self.unsettled.iter().take(MAX_NODES).cloned().collect();
             self.unsettled.retain(|node| !nodes.contains(node));
             let next = nodes.iter().filter_map(|node| {
                 let observed = self.fleet.get(node)?.observed;
-                self.dispatch.next(node, self.share(node), observed)
+                let share = shares.remove(node).unwrap_or_else(|| self.share(node));
+                self.dispatch.next(node, (share, self.fabric.picture(node)), observed)
             });
             let next: Vec<Assignment> = next.collect();
             if next.is_empty() {
                 continue;
             }
             let specs = self.dispatch.unstored_specs(&next);
-            let mut transaction = Transaction::default();
+            let ops = self.number_ops(next.iter().map(|assignment| &assignment.node));
+            let mut transaction = Transaction { ops, ..Transaction::default() };
             // What the rollouts remember belongs to what they decided, as far as there is room.
             let room = self.unsaved.len().min(MAX_NODES / 2);
             transaction.ops.extend(self.unsaved.drain(..room));
@@ -120,6 +127,7 @@ impl World {
             }
             self.dispatch.stored_specs(specs.into_keys().take(MAX_NODES / 2));
             for assignment in next {
+                self.unstored_numbers.remove(&assignment.node);
                 self.stale_nodes.insert(assignment.node.clone());
                 self.dispatch.publish(self.now_ms, assignment);
             }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use limpet_protocol::assignment::Assignment;
-use limpet_protocol::codec;
 use limpet_protocol::id::SpecHash;
 use limpet_protocol::spec::Spec;
 
@@ -60,13 +59,16 @@ impl Specs {
         }
     }
 
-    /// The store has the bytes of a spec; whether they are a spec of ours.
-    pub(super) fn restore(&mut self, hash: SpecHash, bytes: Bytes) -> bool {
-        let Ok(spec) = codec::decode::<Spec>(&bytes) else { return false };
-        let key = ServiceKey { application: spec.application, service: spec.service };
-        self.bodies.insert(hash, (key, bytes));
+    /// The store has a spec.
+    pub(super) fn restore(&mut self, hash: SpecHash, spec: &Spec, bytes: Bytes) {
+        let (application, service) = (spec.application.clone(), spec.service.clone());
+        self.bodies.insert(hash, (ServiceKey { application, service }, bytes));
         self.stored.insert(hash);
-        true
+    }
+
+    /// The bytes of a spec that is in use.
+    pub(super) fn bytes(&self, hash: SpecHash) -> Option<&[u8]> {
+        self.bodies.get(&hash).map(|(_, bytes)| bytes.as_ref())
     }
 
     /// One more share names a spec. Its bytes, if it is the first and they are known.

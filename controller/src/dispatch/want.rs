@@ -7,13 +7,16 @@ use limpet_protocol::application::Application;
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::codec::{self, CodecError};
 use limpet_protocol::id::{ServiceName, SpecHash};
-use limpet_protocol::limits::MAX_SPEC_BYTES;
+use limpet_protocol::limits::{MAX_PAYLOAD_BYTES, MAX_SPEC_BYTES};
 use limpet_protocol::message::{ControllerPresence, Signed};
 use limpet_protocol::spec::Spec;
 use sha2::{Digest, Sha256};
 
 use crate::rollout::{dependencies_first, following};
 use crate::store::Identity;
+
+/// Room for the signature and the names around a signed payload.
+const ENVELOPE_BYTES: usize = 128;
 
 /// A spec's bytes and its name, the SHA-256 of them.
 ///
@@ -45,6 +48,26 @@ pub fn sign(identity: &Identity, assignment: &Assignment) -> Result<Bytes, Codec
     let payload = codec::encode(assignment)?;
     let signature = identity.sign(&Signed::signed_text(&payload));
     codec::encode(&Signed { payload, signature }).map(Bytes::from)
+}
+
+/// An assignment that fits in a message, with fewer peers if it must: a node then reaches some services
+/// on fewer nodes, and still hears what it shall run.
+#[must_use]
+pub fn fit(mut assignment: Assignment) -> Assignment {
+    while let Some(network) = assignment.network.as_mut().filter(|it| !it.peers.is_empty()) {
+        let peers = network.peers.len();
+        // The envelope is small and of one size.
+        let most = MAX_PAYLOAD_BYTES - ENVELOPE_BYTES;
+        let bytes = codec::encode_within(&assignment, most);
+        if bytes.is_ok_and(|bytes| codec::check(&bytes).is_ok()) {
+            break;
+        }
+        tracing::warn!(node = %assignment.node, peers, "too many peers for a message: half of them go");
+        if let Some(network) = &mut assignment.network {
+            network.peers.truncate(peers / 2);
+        }
+    }
+    assignment
 }
 
 /// The controller's presence.

@@ -27,6 +27,9 @@ fn on_misfit(misfit: &Misfit) -> &'static str {
         Misfit::Paused => "let it take work again: `limpet node uncordon NODE`, or join others",
         Misfit::Drained => "let it have work again: `limpet node uncordon NODE`, or join others",
         Misfit::Device(_) => "plug the device into a node, or join one that has it",
+        Misfit::Address => {
+            "join more nodes, or give the controller a larger pool: `--network-pool`, `--network-node-prefix`"
+        }
         Misfit::Port(..) => "publish another port or a range, or join more nodes",
         Misfit::Constraint(_) => {
             "give a node the label (`limpet node label NODE KEY=VALUE`) or change deploy.placement.constraints"
@@ -43,6 +46,18 @@ fn on_misfit(misfit: &Misfit) -> &'static str {
 /// About an image that cannot be had.
 pub(super) const ON_IMAGE: &str = "check the image's name and that the node reaches its registry; \
     an image of the controller's own needs none: `docker save IMAGE | limpet image load -`";
+
+/// About an instance whose node has no part of the pool.
+pub(super) const ON_ADDRESSES: &str = "give the controller a larger pool: `--network-pool`, \
+    `--network-node-prefix`; or remove nodes that are gone: `limpet node rm`";
+
+/// About a node that does not reach another.
+pub(super) fn on_unreachable(node: &str) -> String {
+    format!(
+        "let UDP through between the two: `limpet node inspect {node}` shows where they listen, and the \
+         agent's option mesh-endpoints names an address that others reach"
+    )
+}
 
 /// About a node that cannot be heard.
 pub(super) fn on_contact(node: &str) -> String {

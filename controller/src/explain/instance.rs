@@ -54,12 +54,23 @@ pub struct Case<'a> {
     pub over: Option<Over<'a>>,
     /// Services that it waits for and why they are not as far.
     pub dependencies: Vec<String>,
+    /// How it takes part in networks.
+    pub network: NetworkCase,
     /// How far the rollout of its service is, in words; none if it is at rest.
     pub rollout: Option<String>,
     /// Whether the controller has its broker.
     pub broker_is_up: bool,
     /// The time, by the controller's clock.
     pub wall_ms: u64,
+}
+
+/// What is known of the network of an instance.
+#[derive(Debug, Clone, Default)]
+pub struct NetworkCase {
+    /// Whether its node was given addresses.
+    pub has_addresses: bool,
+    /// Services that it waits for and that its node does not reach, with why.
+    pub unreached: Vec<String>,
 }
 
 /// The chain of an instance.
@@ -77,6 +88,9 @@ pub fn explain_instance(case: &Case<'_>) -> Part {
     chain.then("assignment", || assignment(case));
     let status = case.node.and_then(|node| node.instances.get(case.instance));
     chain.then("dependencies", || dependencies(case, status));
+    if case.service.is_some_and(|service| !service.spec.network.networks.is_empty()) {
+        chain.then("network", || network(case));
+    }
     chain.then("image", || image(case, status));
     chain.then("start", || start(case, status));
     chain.then("health", || health(case, status));
@@ -122,7 +136,14 @@ fn ended_for_good(case: &Case<'_>, over: Over<'_>) -> Link {
 
 fn placement(case: &Case<'_>) -> Link {
     match (case.place, case.unplaced.as_deref()) {
-        (Some(node), None) => Link::ok("placement", format!("on node {node}")),
+        (Some(node), None) => {
+            let joined = case.service.and_then(|service| service.spec.network.joins.as_ref());
+            let with = joined.map_or_else(String::new, |joined| {
+                let InstanceId { application, slot, .. } = case.instance;
+                format!(", where {application}.{joined}.{slot} is, whose network it shares")
+            });
+            Link::ok("placement", format!("on node {node}{with}"))
+        }
         (_, Some(why)) => {
             Link::broken("placement", why).advise(advice::on_placement(&case.misfits))
         }
@@ -220,6 +241,28 @@ fn dependencies(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
         }
         _ => link,
     }
+}
+
+fn network(case: &Case<'_>) -> Link {
+    if !case.network.has_addresses {
+        return Link::broken("network", "its node has no addresses for it")
+            .advise(advice::ON_ADDRESSES);
+    }
+    if let [first, ..] = case.network.unreached.as_slice() {
+        let node = case.node.map(|node| node.record.node.to_string()).unwrap_or_default();
+        let more = case.network.unreached.len() - 1;
+        let more = if more > 0 { format!("; and {more} more services") } else { String::new() };
+        return Link::broken("network", format!("{first}{more}"))
+            .advise(advice::on_unreachable(&node));
+    }
+    let address = case.node.and_then(|node| node.network.addresses.get(case.instance));
+    Link::ok(
+        "network",
+        match address {
+            Some(address) => format!("its address is {address}"),
+            None => "it has no address yet".to_owned(),
+        },
+    )
 }
 
 fn image(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {

@@ -5,7 +5,7 @@
 //! link that does not hold, and what to do about it. Of what is well it says so, with the same
 //! chain.
 //!
-//! The chain of an instance: spec ▶ placement ▶ contact ▶ assignment ▶ dependencies ▶ image ▶
+//! The chain of an instance: spec ▶ placement ▶ contact ▶ assignment ▶ dependencies ▶ network ▶ image ▶
 //! start ▶ health ▶ traffic ▶ update. A link after one that does not hold is not looked at: what it
 //! would say is no cause.
 
@@ -21,7 +21,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use instance::{Assigned, Case, Over, explain_instance};
+pub use instance::{Assigned, Case, NetworkCase, Over, explain_instance};
 pub use node::{NodeCase, explain_node};
 pub use service::{ServiceCase, explain_application, explain_service};
 
@@ -45,7 +45,7 @@ pub enum State {
 /// One step between what is wanted and what is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Link {
-    /// Which: `spec`, `placement`, `contact`, `assignment`, `dependencies`, `image`, `start`,
+    /// Which: `spec`, `placement`, `contact`, `assignment`, `dependencies`, `network`, `image`, `start`,
     /// `health`, `traffic`, `update`; for a node also `availability`, `capacity`, `conditions`,
     /// `instances`.
     pub link: String,

@@ -13,7 +13,7 @@ use crate::plan::{Standing, Usage};
 use crate::store::records::Availability;
 
 /// What is known of a node.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NodeCase<'a> {
     /// The node.
     pub node: &'a ObservedNode,
@@ -21,6 +21,8 @@ pub struct NodeCase<'a> {
     pub wanted: Option<Generation>,
     /// What is taken of it.
     pub usage: Usage,
+    /// What it does not reach.
+    pub reach: Vec<String>,
     /// Whether the controller has its broker.
     pub broker_is_up: bool,
     /// The time, by the controller's clock.
@@ -29,14 +31,14 @@ pub struct NodeCase<'a> {
 
 /// The explanation of a node out of those of the instances that it has.
 #[must_use]
-pub fn explain_node(case: NodeCase<'_>, instances: Vec<Part>) -> Explanation {
+pub fn explain_node(case: &NodeCase<'_>, instances: Vec<Part>) -> Explanation {
     let node = case.node;
     let mut chain = Chain::new();
     chain.then("contact", || node_contact(node, case.broker_is_up, case.wall_ms));
     chain.then("assignment", || node_assignment(node, case.wanted));
     chain.also(availability(node));
     chain.also(capacity(case));
-    chain.also(conditions(node));
+    chain.also(conditions(case));
     if node.standing == Standing::Ready {
         chain.also(of_parts("instances", &instances, "as wanted"));
     } else {
@@ -69,7 +71,7 @@ fn availability(node: &ObservedNode) -> Link {
     }
 }
 
-fn capacity(case: NodeCase<'_>) -> Link {
+fn capacity(case: &NodeCase<'_>) -> Link {
     let (facts, usage) = (&case.node.record.facts, case.usage);
     let says = format!(
         "reserved: {} of {} memory, {:.2} of {:.2} CPUs; {} of {MAX_INSTANCES_PER_NODE} instances",
@@ -92,9 +94,10 @@ fn per_thousand(millis: u64) -> f64 {
     f64::from(u32::try_from(millis).unwrap_or(u32::MAX)) / 1000.0
 }
 
-fn conditions(node: &ObservedNode) -> Link {
-    let conditions = &node.record.facts.conditions;
-    match conditions.as_slice() {
+fn conditions(case: &NodeCase<'_>) -> Link {
+    let conditions = &case.node.record.facts.conditions;
+    let all: Vec<&str> = conditions.iter().chain(&case.reach).map(String::as_str).collect();
+    match all.as_slice() {
         [] => Link::ok("conditions", "it lacks nothing"),
         some => Link::ok("conditions", some.join("; ")),
     }

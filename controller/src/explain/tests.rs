@@ -70,6 +70,7 @@ fn node(standing: Standing, status: Option<InstanceStatus>) -> ObservedNode {
         joined_ms: 0,
         availability: Availability::Active,
         seal_key: None,
+        mesh: None,
     };
     let mut node = ObservedNode::unheard(record, Revision(1), 0);
     (node.standing, node.observed, node.last_contact_ms) = (standing, Some(NEWEST), 97_000);
@@ -101,6 +102,7 @@ fn explained_on(node: &ObservedNode, change: impl FnOnce(&mut Case<'_>, &mut Ser
         assigned: Assigned { generation: Some(NEWEST), spec: Some(NEW) },
         over: None,
         dependencies: vec![],
+        network: NetworkCase::default(),
         rollout: None,
         broker_is_up: true,
         wall_ms: 100_000,
@@ -122,6 +124,33 @@ fn first(part: &Part) -> String {
     let place = first.map_or_else(|| "well".to_owned(), |it| format!("{} {:?}", it.link, it.state));
     let advice = part.advice.as_ref().map(|it| format!("\n{it}")).unwrap_or_default();
     format!("{place}: {}{advice}", part.summary)
+}
+
+#[test]
+fn what_takes_part_in_a_network_has_an_address_and_reaches_whom_it_waits_for() {
+    let part = |has_addresses: bool, unreached: &[&str]| {
+        explained(Some(status(Phase::Running)), Standing::Ready, |case, service| {
+            let name = "shop_default".parse().unwrap();
+            service.spec.network.networks.insert(name, Default::default());
+            let unreached = unreached.iter().map(|it| (*it).to_owned()).collect();
+            case.network = NetworkCase { has_addresses, unreached };
+        })
+    };
+    let says =
+        |part: &Part| part.chain.iter().find(|it| it.link == "network").unwrap().says.clone();
+    assert_eq!(says(&part(true, &[])), "it has no address yet");
+    let none = part(false, &[]);
+    assert!(
+        first(&none).starts_with("network Broken: its node has no addresses"),
+        "{}",
+        first(&none)
+    );
+    assert!(none.advice.unwrap().contains("--network-pool"));
+    let gone = part(true, &["shop.db is on n2, which n1 does not reach", "another"]);
+    let said = first(&gone);
+    let expected = "network Broken: shop.db is on n2, which n1 does not reach; and 1 more services\n\
+                    let UDP through between the two: `limpet node inspect n1`";
+    assert!(said.starts_with(expected), "{said}");
 }
 
 #[test]
@@ -376,15 +405,21 @@ fn a_node_tells_what_it_lacks_and_what_it_should_run() {
     let of = |standing, availability, parts: Vec<Part>| {
         let mut node = node(standing, None);
         node.record.availability = availability;
-        let usage = Usage { memory_bytes: 1 << 29, cpu_millis: 500, instances: parts.len() };
+        let usage = Usage {
+            memory_bytes: 1 << 29,
+            cpu_millis: 500,
+            instances: parts.len(),
+            ..Usage::default()
+        };
         let case = NodeCase {
             node: &node,
             wanted: Some(NEWEST),
             usage,
+            reach: vec!["it does not reach n2 directly".to_owned()],
             broker_is_up: true,
             wall_ms: 100_000,
         };
-        explain_node(case, parts)
+        explain_node(&case, parts)
     };
     let well = with(Phase::Running, |_| {});
     let it = of(Standing::Ready, Availability::Active, vec![well]);
@@ -399,7 +434,7 @@ fn a_node_tells_what_it_lacks_and_what_it_should_run() {
         says(&it, "capacity"),
         "reserved: 512 MiB of 1 GiB memory, 0.50 of 4.00 CPUs; 1 of 500 instances"
     );
-    assert_eq!(says(&it, "conditions"), "no memory limits");
+    assert_eq!(says(&it, "conditions"), "no memory limits; it does not reach n2 directly");
     let late = with(Phase::Pulling, |_| {});
     let it = of(Standing::Ready, Availability::Drain, vec![late.clone()]);
     assert!(it.summary.starts_with("1 of 1 is not as wanted: shop.web.2"), "{}", it.summary);

@@ -4,16 +4,19 @@ use limpet_protocol::call::CallOut;
 use limpet_protocol::codec::{self, CodecError};
 use limpet_protocol::event::{Cursor, EventBatch, EventKind};
 use limpet_protocol::id::{InstanceId, NodeId, SessionId};
-use limpet_protocol::message::{Ask, JoinReply, JoinRequest, NodeFacts, NodePresence, SealKey};
+use limpet_protocol::message::{
+    Ask, JoinReply, JoinRequest, Mesh, NodeFacts, NodePresence, SealKey,
+};
 use limpet_protocol::report::Report;
 use limpet_protocol::topic::Topic;
 use serde::de::DeserializeOwned;
 
 use crate::auth;
+use crate::network::MAX_ENDPOINTS;
 use crate::plan::filter::cut;
 use crate::plan::{Node, ServiceKey, Standing};
 use crate::store::StoreError;
-use crate::store::records::EventRecord;
+use crate::store::records::{EventRecord, MeshRecord};
 use crate::world::World;
 
 impl World {
@@ -84,6 +87,11 @@ impl World {
         if let Some(key) = &presence.key {
             self.learn_key(id, key);
         }
+        match &presence.mesh {
+            Some(mesh) => self.learn_mesh(id, mesh),
+            None if presence.online => self.forget_mesh(id),
+            None => {}
+        }
         self.stand(id);
     }
 
@@ -115,13 +123,46 @@ impl World {
         }
     }
 
+    /// A node told how others reach it. Nobody else can give it a key: who did could listen to what is
+    /// meant for it.
+    fn learn_mesh(&mut self, id: &NodeId, mesh: &Mesh) {
+        let Some(node) = self.fleet.get_mut(id) else { return };
+        let endpoints = mesh.endpoints.iter().take(MAX_ENDPOINTS).copied().collect();
+        let told = MeshRecord { key: auth::hex(&mesh.key), endpoints };
+        if node.record.mesh.as_ref() == Some(&told) {
+            return;
+        }
+        if !auth::verify_mesh(&node.record, mesh) {
+            return self.nonsense(id.as_str(), "a key for other nodes that the node did not prove");
+        }
+        let old = node.record.mesh.replace(told);
+        self.changed_facts.insert(id.clone());
+        if old.is_some_and(|old| old.key != auth::hex(&mesh.key)) {
+            let text = format!("node {id} has a new key for other nodes: its peers are told");
+            self.happened(Some(id), "node_key_changed", text);
+        }
+        self.stale_nodes.insert(id.clone());
+        self.weave(id);
+    }
+
+    /// A node is there and reaches nobody: its agent is older, or does without networks.
+    fn forget_mesh(&mut self, id: &NodeId) {
+        let Some(node) = self.fleet.get_mut(id) else { return };
+        if node.record.mesh.take().is_some() {
+            self.changed_facts.insert(id.clone());
+            self.stale_nodes.insert(id.clone());
+            self.weave(id);
+        }
+    }
+
     /// Tells the planner what a node is now.
     pub(crate) fn plan_node(&mut self, id: &NodeId) {
         let Some(node) = self.fleet.get(id) else { return };
         let availability = node.record.availability;
         let known = Node::of(&node.record.facts, &node.record.labels, node.standing);
-        let planned = Node { availability, ..known };
+        let planned = Node { availability, addresses: self.addresses(id), ..known };
         self.planner.set_node(id, planned);
+        self.weave(id);
         self.stale_nodes.insert(id.clone());
     }
 
@@ -181,9 +222,29 @@ impl World {
         if news.images {
             self.look_at_node(id);
         }
+        self.stale_services.extend(news.addressed.iter().map(ServiceKey::of));
+        if news.reaches {
+            self.reach_changed(id);
+        }
         for instance in news.instances {
             self.hear_instance(id, &instance);
         }
+    }
+
+    /// A node no longer reaches others, or does so again.
+    fn reach_changed(&mut self, id: &NodeId) {
+        let Some(node) = self.fleet.get(id) else { return };
+        let gone = &node.network.unreachable;
+        tracing::info!(node = %id, unreachable = gone.len(), "a node reaches other peers than before");
+        let text = match gone.as_slice() {
+            [] => format!("node {id} reaches all its peers"),
+            some => {
+                let names: Vec<&str> = some.iter().take(4).map(NodeId::as_str).collect();
+                let more = if some.len() > names.len() { " and others" } else { "" };
+                format!("node {id} does not reach {}{more}", names.join(", "))
+            }
+        };
+        self.happened(Some(id), "node_reach_changed", text);
     }
 
     /// Something is new of an instance.

@@ -7,7 +7,9 @@
 mod hear;
 pub mod liveness;
 pub mod node;
+pub mod node_view;
 pub mod noise;
+mod ports_view;
 pub mod view;
 
 #[cfg(test)]

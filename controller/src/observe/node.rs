@@ -4,15 +4,18 @@
 //! dropped here, so that nobody else has to know of them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::event::{Cursor, Event, EventBatch};
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::{MAX_EVENTS_PER_BATCH, MAX_INSTANCES_PER_NODE, MAX_NO_IMAGE};
 use limpet_protocol::message::NodePresence;
+use limpet_protocol::network::NetworkReport;
 use limpet_protocol::report::{InstanceStatus, NoImage, Report};
 
 use super::liveness::Link;
+use crate::network::MAX_PEERS;
 use crate::plan::Standing;
 use crate::store::Revision;
 use crate::store::records::NodeRecord;
@@ -35,6 +38,8 @@ pub struct ObservedNode {
     pub staged: BTreeSet<SpecHash>,
     /// Specs whose images it could not have so far.
     pub no_image: BTreeMap<SpecHash, NoImage>,
+    /// How its network fares.
+    pub network: NetworkReport,
     /// What it runs.
     pub instances: BTreeMap<InstanceId, InstanceStatus>,
     /// How it stands, as the planner and the views know it.
@@ -56,12 +61,16 @@ pub struct ReportNews {
     pub instances: Vec<InstanceId>,
     /// Whether it has other images of what comes next, or cannot have others.
     pub images: bool,
+    /// Instances whose address is another.
+    pub addressed: BTreeSet<InstanceId>,
+    /// Whether it reaches other nodes than before.
+    pub reaches: bool,
 }
 
 impl ObservedNode {
     /// A node of which nothing was heard yet.
     #[must_use]
-    pub const fn unheard(record: NodeRecord, modified: Revision, now_ms: u64) -> Self {
+    pub fn unheard(record: NodeRecord, modified: Revision, now_ms: u64) -> Self {
         Self {
             record,
             modified,
@@ -69,6 +78,7 @@ impl ObservedNode {
             observed: None,
             staged: BTreeSet::new(),
             no_image: BTreeMap::new(),
+            network: NetworkReport::default(),
             instances: BTreeMap::new(),
             standing: Standing::Unreachable,
             waits_until_ms: None,
@@ -102,13 +112,17 @@ impl ObservedNode {
         let no_image: BTreeMap<SpecHash, NoImage> = no_image.map(|it| (it.spec, it)).collect();
         let images = self.staged != staged || self.no_image != no_image;
         (self.staged, self.no_image) = (staged, no_image);
+        let network = bounded(report.network.unwrap_or_default());
+        let old = std::mem::replace(&mut self.network, network);
+        let addressed = differences(&old.addresses, &self.network.addresses);
+        let reaches = old.unreachable != self.network.unreachable;
         let new: BTreeMap<InstanceId, InstanceStatus> =
             report.instances.into_iter().map(|status| (status.instance.clone(), status)).collect();
         let old = std::mem::replace(&mut self.instances, new);
         let gone = old.keys().filter(|id| !self.instances.contains_key(*id));
         let changed = self.instances.iter().filter(|(id, status)| old.get(*id) != Some(status));
         let instances = changed.map(|(id, _)| id).chain(gone).cloned().collect();
-        Some(ReportNews { instances, images })
+        Some(ReportNews { instances, images, addressed, reaches })
     }
 
     /// Events: those that are not kept yet, and what to acknowledge when they are. None if the
@@ -135,4 +149,25 @@ impl ObservedNode {
     pub fn kept(&mut self, cursor: Cursor) {
         self.cursor = self.cursor.max(Some(cursor));
     }
+}
+
+/// As much of a report as there can be.
+fn bounded(mut network: NetworkReport) -> NetworkReport {
+    while network.addresses.len() > MAX_REPORTED {
+        network.addresses.pop_last();
+    }
+    network.unreachable.truncate(MAX_PEERS);
+    network
+}
+
+type Addresses = BTreeMap<InstanceId, IpAddr>;
+
+/// Instances that have another address in one than in the other.
+fn differences(old: &Addresses, new: &Addresses) -> BTreeSet<InstanceId> {
+    let differs = |(id, address): &(&InstanceId, &IpAddr), other: &Addresses| {
+        other.get(*id) != Some(*address)
+    };
+    let gone = old.iter().filter(|one| differs(one, new));
+    let come = new.iter().filter(|one| differs(one, old));
+    gone.chain(come).map(|(id, _)| id.clone()).collect()
 }

@@ -7,13 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use limpet_protocol::application::Service;
-use limpet_protocol::assignment::Generation;
 use limpet_protocol::id::{InstanceId, NodeId, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, Health, InstanceStatus};
 use limpet_protocol::spec::RestartCondition;
 
 use super::node::ObservedNode;
+use super::node_view::{Told, node_view};
+use super::ports_view::{host_ports, ingress_ports};
 use crate::api::types::{InstanceView, NodeView, RolloutView, ServiceView};
 use crate::control_loop::View;
 use crate::plan::filter::cut;
@@ -98,7 +99,7 @@ impl Gallery {
     }
 
     /// A node changed, or what it runs.
-    pub fn show_node(&mut self, id: &NodeId, wanted: Option<Generation>, sources: Sources<'_>) {
+    pub fn show_node(&mut self, id: &NodeId, told: Told<'_>, sources: Sources<'_>) {
         let Some(node) = sources.nodes.get(id) else {
             self.nodes.remove(id);
             self.extras.remove(id);
@@ -117,7 +118,7 @@ impl Gallery {
             self.extras.insert(id.clone(), extras);
         }
         let count = u32::try_from(assigned.len()).unwrap_or(u32::MAX);
-        self.nodes.insert(id.clone(), Arc::new(node_view(node, wanted, count, sources.planner)));
+        self.nodes.insert(id.clone(), Arc::new(node_view(node, told, count, sources.planner)));
     }
 }
 
@@ -210,6 +211,8 @@ fn blank(shown: Shown<'_>, slot: Slot, node: Option<&NodeId>) -> InstanceView {
         current: true,
         health: None,
         ready: None,
+        address: None,
+        ports: ingress_ports(shown.service),
     }
 }
 
@@ -227,6 +230,8 @@ fn placed_row(
         service: shown.key.service.clone(),
         slot,
     };
+    view.address = node.network.addresses.get(&instance).map(ToString::to_string);
+    view.ports.extend(host_ports(shown, sources.planner, id));
     let status = node.instances.get(&instance);
     if let Some(status) = status {
         fill(&mut view, status);
@@ -354,6 +359,8 @@ fn extra(id: &NodeId, node: &ObservedNode, status: &InstanceStatus) -> InstanceV
         current: false,
         health: None,
         ready: None,
+        address: node.network.addresses.get(&status.instance).map(ToString::to_string),
+        ports: vec![],
     };
     fill(&mut view, status);
     if node.standing != Standing::Ready {
@@ -430,55 +437,4 @@ fn reasons(rows: &[Row]) -> Vec<String> {
         reasons.push(format!("and {more} more reasons"));
     }
     reasons
-}
-
-fn node_view(
-    node: &ObservedNode,
-    wanted: Option<Generation>,
-    instances: u32,
-    planner: &Planner,
-) -> NodeView {
-    let record = &node.record;
-    let facts = &record.facts;
-    let usage = planner.usage(&record.node);
-    let mut platform = format!("{}/{}", facts.os, facts.architecture);
-    if !facts.variant.is_empty() {
-        platform = format!("{platform}/{}", facts.variant);
-    }
-    let mut labels = facts.labels.clone();
-    labels.extend(record.labels.clone());
-    let mut conditions: Vec<String> = facts.conditions.iter().cloned().map(cut).collect();
-    if let (Some(seen), Some(wanted)) = (node.observed, wanted)
-        && seen.epoch > wanted.epoch
-    {
-        conditions.push(format!(
-            "it obeys a newer controller database (epoch {} after {}): restore that database, or join the node again",
-            seen.epoch, wanted.epoch
-        ));
-    }
-    let generation = |of: Option<Generation>| {
-        of.map(|of| format!("{}.{}", of.epoch, of.number)).unwrap_or_default()
-    };
-    NodeView {
-        node: record.node.to_string(),
-        status: node.standing.as_str().to_owned(),
-        availability: record.availability.as_str().to_owned(),
-        hostname: facts.hostname.clone(),
-        platform,
-        agent_version: facts.agent_version.clone(),
-        kernel: facts.kernel.clone(),
-        cpu_millis: facts.cpu_millis,
-        cpu_reserved_millis: u32::try_from(usage.cpu_millis).unwrap_or(u32::MAX),
-        memory_bytes: facts.memory_bytes,
-        memory_reserved_bytes: usage.memory_bytes,
-        labels,
-        given_labels: record.labels.clone(),
-        instances,
-        wanted_generation: generation(wanted),
-        observed_generation: generation(node.observed),
-        last_contact_ms: node.last_contact_ms,
-        conditions,
-        devices: facts.devices.clone().unwrap_or_default(),
-        joined_ms: record.joined_ms,
-    }
 }

@@ -149,6 +149,18 @@ impl Books {
         self.index.set_used(id, seat);
     }
 
+    /// An instance that is about to be put on a node had this port there.
+    pub(super) fn remember_port(
+        &mut self,
+        key: &ServiceKey,
+        (id, slot): (&NodeId, Slot),
+        (claim, port): (usize, u16),
+    ) {
+        if let Some(seat) = self.seats.get_mut(id).map(Arc::make_mut) {
+            seat.room.ports.remember((key, slot), claim, port);
+        }
+    }
+
     /// Of a slot on two nodes, this is the one that counts.
     pub(super) fn bind(&mut self, key: &ServiceKey, slot: Slot, id: &NodeId) {
         let adrift = self.is_adrift(id);
@@ -293,6 +305,9 @@ impl Books {
     pub(super) fn take_changed(&mut self) -> BTreeSet<NodeId> {
         let mut changed = std::mem::take(&mut self.touched);
         for ((key, id), old) in std::mem::take(&mut self.before) {
+            if let Some(seat) = self.seats.get_mut(&id).filter(|it| it.room.ports.remembers()) {
+                Arc::make_mut(seat).room.ports.forget();
+            }
             let new = self.placed.get(&key).and_then(|placed| placed.on.get(&id));
             if new.map_or(!old.is_empty(), |new| *new != old) {
                 changed.insert(id);

@@ -47,6 +47,8 @@ pub enum Misfit {
     Memory(u64),
     /// It has too little CPU left: so many thousandths are free.
     Cpu(u64),
+    /// It has no address left for one more instance.
+    Address,
     /// A port that it needs is taken: UDP and not TCP, and the (first) number.
     Port(bool, u16),
 }
@@ -78,7 +80,7 @@ pub fn passing_misfit(wanted: &Wanted, node: &Node, used: &Usage, own: usize) ->
     if most.is_some_and(|most| own >= usize::try_from(most).unwrap_or(usize::MAX)) {
         return Some(Misfit::MaxPerNode);
     }
-    let Needs { memory_bytes, cpu_millis } = wanted.needs;
+    let Needs { memory_bytes, cpu_millis, addresses } = wanted.needs;
     let free_memory = node.facts.memory_bytes.saturating_sub(used.memory_bytes);
     if memory_bytes > free_memory {
         return Some(Misfit::Memory(free_memory));
@@ -86,6 +88,9 @@ pub fn passing_misfit(wanted: &Wanted, node: &Node, used: &Usage, own: usize) ->
     let free_cpu = u64::from(node.facts.cpu_millis).saturating_sub(used.cpu_millis);
     if u64::from(cpu_millis) > free_cpu {
         return Some(Misfit::Cpu(free_cpu));
+    }
+    if addresses > 0 && used.addresses >= node.addresses {
+        return Some(Misfit::Address);
     }
     None
 }
@@ -174,7 +179,8 @@ impl Misfits {
             Misfit::MaxPerNode => (7, 0, 0),
             Misfit::Memory(free) => (8, 0, free),
             Misfit::Cpu(free) => (9, 0, free),
-            Misfit::Port(udp, port) => (10 + u8::from(udp), usize::from(port), 0),
+            Misfit::Address => (10, 0, 0),
+            Misfit::Port(udp, port) => (11 + u8::from(udp), usize::from(port), 0),
         };
         let (nodes, most_free) = self.causes.entry((rank, index)).or_default();
         *nodes += 1;
@@ -234,8 +240,9 @@ fn cause(wanted: &Wanted, (rank, index): (u8, usize), nodes: usize, free: u64) -
             cpus(u64::from(needs.cpu_millis)),
             cpus(free)
         ),
+        10 => format!("{who} {has} no address left in the pool of the fleet"),
         _ => {
-            let port = port_text((rank > 10, u16::try_from(index).unwrap_or_default()));
+            let port = port_text((rank > 11, u16::try_from(index).unwrap_or_default()));
             format!("{who} {has} port {port} taken already")
         }
     }

@@ -252,7 +252,7 @@ impl Planner {
     }
 }
 
-fn rates(wanted: &Wanted) -> Rates {
+pub(super) fn rates(wanted: &Wanted) -> Rates {
     Rates {
         spec: wanted.spec,
         needs: wanted.needs,

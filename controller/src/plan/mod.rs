@@ -15,7 +15,8 @@
 //! 4. A slot with named volumes goes back to the node where it first ran ([`homes`]).
 //! 5. Who finds no room takes that of lower priorities ([`preempt`]).
 //! 6. A drained node gives its instances a few at a time ([`moves`]).
-//! 7. A lost node keeps a slot only while no other node can take it, so that nothing is stopped in
+//! 7. A service that shares the network of another is where that is ([`joins`]).
+//! 8. A lost node keeps a slot only while no other node can take it, so that nothing is stopped in
 //!    vain when the node comes back.
 //!
 //! [`Planner`] keeps indexes by node and by service, and the nodes that suit in the order of what
@@ -26,6 +27,7 @@ mod fill;
 pub mod filter;
 mod homes;
 mod index;
+pub mod joins;
 mod keep;
 mod moves;
 mod place;
@@ -110,6 +112,8 @@ pub struct Wanted {
     pub volumes: Vec<String>,
     /// How it leaves a node that is drained.
     pub drain: Pace,
+    /// The service whose network it shares: each slot is where the same slot of that is.
+    pub joins: Option<ServiceKey>,
 }
 
 /// How instances leave a node that is drained.
@@ -147,6 +151,7 @@ impl Wanted {
             devices: vec![],
             volumes: vec![],
             drain: Pace { parallelism: 1, start_first: false },
+            joins: None,
         }
     }
 
@@ -161,6 +166,7 @@ impl Wanted {
             needs: Needs {
                 memory_bytes: resources.memory_reservation_bytes.unwrap_or(0).min(MOST_MEMORY),
                 cpu_millis: resources.cpu_reservation_millis.unwrap_or(0),
+                addresses: u32::from(!service.spec.network.networks.is_empty()),
             },
             platform: service.spec.image.platform.clone(),
             stopped: service.stopped,
@@ -173,6 +179,10 @@ impl Wanted {
                 parallelism: service.update.parallelism,
                 start_first: service.update.order == UpdateOrder::StartFirst,
             },
+            joins: service.spec.network.joins.clone().map(|joined| ServiceKey {
+                application: service.spec.application.clone(),
+                service: joined,
+            }),
         }
     }
 }
@@ -203,6 +213,8 @@ pub struct Needs {
     pub memory_bytes: u64,
     /// CPU, in thousandths of one.
     pub cpu_millis: u32,
+    /// Addresses of its part of the pool.
+    pub addresses: u32,
 }
 
 /// How a node stands, as far as the controller can tell.
@@ -239,6 +251,8 @@ pub struct Node {
     pub facts: NodeFacts,
     /// Its own labels and those that people gave it; the latter win.
     pub labels: BTreeMap<String, String>,
+    /// How many instances there can have an address.
+    pub addresses: usize,
 }
 
 impl Node {
@@ -248,7 +262,7 @@ impl Node {
         let mut labels = facts.labels.clone();
         labels.extend(given.iter().map(|(key, value)| (key.clone(), value.clone())));
         let availability = Availability::default();
-        Self { standing, availability, facts: facts.clone(), labels }
+        Self { standing, availability, facts: facts.clone(), labels, addresses: usize::MAX }
     }
 }
 
@@ -256,12 +270,18 @@ impl Usage {
     fn add(&mut self, needs: Needs) {
         self.memory_bytes = self.memory_bytes.saturating_add(needs.memory_bytes);
         self.cpu_millis = self.cpu_millis.saturating_add(u64::from(needs.cpu_millis));
+        self.addresses = self.addresses.saturating_add(addresses(needs));
     }
 
     fn remove(&mut self, needs: Needs) {
         self.memory_bytes = self.memory_bytes.saturating_sub(needs.memory_bytes);
         self.cpu_millis = self.cpu_millis.saturating_sub(u64::from(needs.cpu_millis));
+        self.addresses = self.addresses.saturating_sub(addresses(needs));
     }
+}
+
+fn addresses(needs: Needs) -> usize {
+    usize::try_from(needs.addresses).unwrap_or(usize::MAX)
 }
 
 /// What is taken of a node.
@@ -273,6 +293,8 @@ pub struct Usage {
     pub cpu_millis: u64,
     /// Instances.
     pub instances: usize,
+    /// Addresses that instances have.
+    pub addresses: usize,
 }
 
 /// A slot that is not where it should be, and why.

@@ -9,7 +9,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use limpet_protocol::assignment::Assignment;
+use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::id::{ApplicationName, NodeId, Slot, SpecHash};
 use limpet_protocol::report::InstanceStatus;
 
@@ -17,7 +17,7 @@ use super::books::{Books, Rates, Sitting};
 use super::keep::Look;
 use super::moves::{Move, Stage};
 use super::progress::{Progress, Run};
-use super::{Needs, Node, ServiceKey, Standing, Wanted};
+use super::{Needs, Node, PortClaim, ServiceKey, Standing, Wanted};
 use crate::store::records::{Availability, Held};
 
 /// See the module. A copy plans for itself: what would be, if.
@@ -32,6 +32,8 @@ pub struct Planner {
     pub(super) pending_on: BTreeMap<ServiceKey, BTreeSet<NodeId>>,
     /// Why an instance had to go that is not placed again.
     pub(super) gave_way: BTreeMap<(ServiceKey, Option<NodeId>, Slot), String>,
+    /// Services that share the network of another, by that.
+    pub(super) joiners: BTreeMap<ServiceKey, BTreeSet<ServiceKey>>,
     /// Services that use a volume.
     pub(super) sharers: BTreeMap<String, BTreeSet<ServiceKey>>,
     /// Services to look at.
@@ -84,10 +86,12 @@ impl Planner {
         }
         if let Some(old) = old {
             self.note_sharer(key, &old.volumes, false);
+            self.note_joiner(key, old.joins.as_ref(), false);
         }
         self.global.remove(key);
         let Some(new) = new else { return self.progress.clear_homes(key) };
         self.note_sharer(key, &new.volumes, true);
+        self.note_joiner(key, new.joins.as_ref(), true);
         if new.mode.is_global() {
             self.global.insert(key.clone());
         }
@@ -191,10 +195,34 @@ impl Planner {
                 },
             );
             let by_node = wanted.is_some_and(|wanted| wanted.mode.is_global());
+            self.restore_ports(&key, assignment, share);
             for slot in &share.slots {
                 self.restore_one(&key, (&assignment.node, *slot), by_node);
             }
             self.books.is_as_before(&key, &assignment.node);
+        }
+    }
+
+    /// Instances have the ports again that their node was told.
+    fn restore_ports(
+        &mut self,
+        key: &ServiceKey,
+        assignment: &Assignment,
+        share: &AssignedService,
+    ) {
+        let services = assignment.network.iter().flat_map(|network| &network.services);
+        let told = services
+            .filter(|it| it.application == key.application && it.service == key.service)
+            .flat_map(|it| &it.ports)
+            .filter(|port| port.host_mode);
+        let mut told: Vec<PortClaim> = told.filter_map(PortClaim::of_port).collect();
+        let claims = self.wanted.get(key).map(|wanted| wanted.claims.clone()).unwrap_or_default();
+        for slot in &share.slots {
+            for (index, claim) in claims.iter().enumerate() {
+                let Some(at) = told.iter().position(|port| claim.covers(port)) else { continue };
+                let port = told.remove(at).range.0;
+                self.books.remember_port(key, (&assignment.node, *slot), (index, port));
+            }
         }
     }
 
@@ -230,8 +258,9 @@ impl Planner {
         while !self.dirty.is_empty() {
             let dirty = std::mem::take(&mut self.dirty);
             let priority = |key: &ServiceKey| self.wanted.get(key).map_or(0, |w| w.priority);
+            let leads = dirty.keys().filter(|key| self.leader(key).is_none());
             let mut order: Vec<(i32, &ServiceKey)> =
-                dirty.keys().map(|key| (priority(key), key)).collect();
+                leads.map(|key| (priority(key), key)).collect();
             order.sort();
             for (_, key) in &order {
                 self.keep(key, &dirty[*key]);
@@ -241,6 +270,10 @@ impl Planner {
                 self.fill(key, &dirty[*key]);
             }
             services.extend(dirty.keys().cloned());
+            for key in self.followers(dirty.keys()) {
+                self.follow(&key);
+                services.insert(key);
+            }
             let freed = self.books.take_freed();
             if !freed.is_empty() {
                 self.wake_others(&freed, &dirty);

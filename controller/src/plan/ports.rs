@@ -4,15 +4,15 @@
 //! node of each instance: two instances with the same port, protocol and an overlapping address
 //! exclude each other there, as in Kubernetes (`hostPort`, "NodePorts" filter) and SwarmKit
 //! (`manager/scheduler/filter.go`, `HostPortFilter`). Of a range each instance takes the lowest port
-//! that is free. An `ingress` port is one of the whole fleet: a second service with it is refused
-//! when it is applied ([`fleet_ports`]), as SwarmKit's allocator does.
+//! that is free, and keeps it. An `ingress` port is one of the whole fleet: a second service with it is
+//! refused when it is applied (`crate::claims`), as SwarmKit's allocator does.
 
 use core::net::IpAddr;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::application::Service;
 use limpet_protocol::id::Slot;
-use limpet_protocol::spec::NetworkMode;
+use limpet_protocol::spec::{NetworkMode, PublishedPort};
 
 use super::ServiceKey;
 
@@ -32,20 +32,37 @@ impl PortClaim {
     #[must_use]
     pub fn of(service: &Service) -> Vec<Self> {
         let own_network = service.spec.network.mode != NetworkMode::Host;
-        let claim = |port: &limpet_protocol::spec::PublishedPort| {
-            let range = match (own_network, port.published) {
-                // In the node's own network the container listens on its own port.
-                (false, _) => (port.target, port.target),
-                (true, Some(range)) if port.host_mode => range,
-                (true, _) => return None,
-            };
-            let address = port.host_ip.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
-            let address = address.filter(|address| !address.is_unspecified());
-            Some(Self { udp: port.udp, address, range })
+        let claim = |port: &PublishedPort| match own_network {
+            true => Self::of_port(port),
+            // In the node's own network the container listens on its own port.
+            false => Some(Self { range: (port.target, port.target), ..Self::on_address(port) }),
         };
         service.spec.ports.iter().filter_map(claim).collect()
     }
+
+    /// What a port of a service with a network of its own takes of the instance's node.
+    #[must_use]
+    pub fn of_port(port: &PublishedPort) -> Option<Self> {
+        port.host_mode.then(|| Self::on_address(port))
+    }
+
+    fn on_address(port: &PublishedPort) -> Self {
+        let address = port.host_ip.as_deref().and_then(|text| text.parse::<IpAddr>().ok());
+        let address = address.filter(|address| !address.is_unspecified());
+        Self { udp: port.udp, address, range: port.published.unwrap_or(ANY_PORT) }
+    }
+
+    /// Whether a port that was taken may have been taken for this.
+    pub(super) fn covers(&self, taken: &Self) -> bool {
+        self.udp == taken.udp
+            && self.address == taken.address
+            && self.range.0 <= taken.range.0
+            && taken.range.1 <= self.range.1
+    }
 }
+
+/// Where a port without a number of its own is taken from.
+pub const ANY_PORT: (u16, u16) = (30_000, 32_767);
 
 /// A port number of one protocol: (UDP and not TCP, port).
 pub type Port = (bool, u16);
@@ -56,35 +73,54 @@ pub fn port_text((udp, port): Port) -> String {
     format!("{port}/{}", if udp { "udp" } else { "tcp" })
 }
 
-/// The ports that a service publishes on every node.
-pub fn fleet_ports(service: &Service) -> impl Iterator<Item = Port> {
-    let own_network = service.spec.network.mode != NetworkMode::Host;
-    let ports = service.spec.ports.iter().filter(move |port| own_network && !port.host_mode);
-    ports.filter_map(|port| match port.published {
-        Some((first, last)) if first == last => Some((port.udp, first)),
-        _ => None,
-    })
-}
-
+/// Which claim of its service an instance took a port for.
+type Claimant = (ServiceKey, Slot, usize);
 /// On which address a port is taken, and by whom.
-type Holder = (Option<IpAddr>, Option<(ServiceKey, Slot)>);
+type Holder = (Option<IpAddr>, Option<Claimant>);
 
 /// The ports that are taken on one node.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ports {
     taken: BTreeMap<Port, Vec<Holder>>,
+    /// What instances had that were lifted while a plan is made: put back, they have the same again.
+    had: BTreeMap<Claimant, u16>,
 }
 
 impl Ports {
     /// Takes what an instance needs, all or nothing; whether it could.
     pub(super) fn take(&mut self, who: (&ServiceKey, Slot), claims: &[PortClaim]) -> bool {
-        let taken = claims
-            .iter()
-            .try_for_each(|claim| self.take_one(claim, Some((who.0.clone(), who.1))).ok_or(()));
+        let taken = claims.iter().enumerate().try_for_each(|(index, claim)| {
+            self.take_one(claim, Some((who.0.clone(), who.1, index))).ok_or(())
+        });
         if taken.is_err() {
             self.give_back(who);
         }
         taken.is_ok()
+    }
+
+    /// An instance had this port for a claim, as far as the node was told.
+    pub(super) fn remember(&mut self, (key, slot): (&ServiceKey, Slot), claim: usize, port: u16) {
+        self.had.insert((key.clone(), slot, claim), port);
+    }
+
+    /// Whether there is anything to forget.
+    pub(super) fn remembers(&self) -> bool {
+        !self.had.is_empty()
+    }
+
+    /// The plan is made: who has nothing now had nothing.
+    pub(super) fn forget(&mut self) {
+        self.had.clear();
+    }
+
+    /// What the instances of a service have: which claim, and the port.
+    pub(super) fn of(&self, key: &ServiceKey) -> BTreeSet<(usize, u16)> {
+        let mut found = BTreeSet::new();
+        for ((_, port), holders) in &self.taken {
+            let own = holders.iter().filter_map(|(_, who)| who.as_ref());
+            found.extend(own.filter(|who| who.0 == *key).map(|who| (who.2, *port)));
+        }
+        found
     }
 
     /// The first port that is not free for one more instance.
@@ -98,24 +134,31 @@ impl Ports {
         Some((lacking.udp, lacking.range.0))
     }
 
-    fn take_one(&mut self, claim: &PortClaim, who: Option<(ServiceKey, Slot)>) -> Option<()> {
-        let port = self.free_port(claim)?;
+    fn take_one(&mut self, claim: &PortClaim, who: Option<Claimant>) -> Option<()> {
+        let had = who.as_ref().and_then(|who| self.had.get(who)).copied();
+        let port = self.free_port(claim, had)?;
         self.taken.entry((claim.udp, port)).or_default().push((claim.address, who));
         Some(())
     }
 
     /// An instance is gone.
     pub(super) fn give_back(&mut self, (key, slot): (&ServiceKey, Slot)) {
-        self.taken.retain(|_, holders| {
-            holders
-                .retain(|(_, who)| who.as_ref().is_none_or(|who| who.0 != *key || who.1 != slot));
+        let had = &mut self.had;
+        self.taken.retain(|(_, port), holders| {
+            holders.retain(|(_, who)| {
+                let own = who.as_ref().filter(|who| who.0 == *key && who.1 == slot);
+                had.extend(own.map(|who| (who.clone(), *port)));
+                own.is_none()
+            });
             !holders.is_empty()
         });
     }
 
-    fn free_port(&self, claim: &PortClaim) -> Option<u16> {
+    /// The port that was had before, or the lowest that is free.
+    fn free_port(&self, claim: &PortClaim, had: Option<u16>) -> Option<u16> {
         let (first, last) = claim.range;
-        (first..=last).find(|port| {
+        let had = had.filter(|port| (first..=last).contains(port));
+        had.into_iter().chain(first..=last).find(|port| {
             let holders = self.taken.get(&(claim.udp, *port)).into_iter().flatten();
             !holders.into_iter().any(|(address, _)| overlap(*address, claim.address))
         })
@@ -171,5 +214,27 @@ mod tests {
         assert_eq!(ports.lacks(&range), Some((true, 53)));
         assert!(!ports.take((&key("web"), Slot(3)), &range));
         assert_eq!(ports.lacks(&range[..1]), None);
+    }
+
+    #[test]
+    fn what_is_lifted_and_put_back_has_the_same_port_again() {
+        let range = [claim(false, "", (8000, 8009))];
+        let mut ports = Ports::default();
+        for slot in [1, 2, 3] {
+            assert!(ports.take((&key("web"), Slot(slot)), &range));
+        }
+        ports.give_back((&key("web"), Slot(1)));
+        ports.give_back((&key("web"), Slot(3)));
+        assert!(ports.take((&key("web"), Slot(3)), &range));
+        assert_eq!(ports.of(&key("web")), [(0, 8001), (0, 8002)].into());
+        ports.forget();
+        ports.give_back((&key("web"), Slot(3)));
+        ports.forget();
+        assert!(ports.take((&key("web"), Slot(3)), &range));
+        assert_eq!(ports.of(&key("web")), [(0, 8000), (0, 8001)].into(), "it is a new one");
+        ports.remember((&key("web"), Slot(4)), 0, 8007);
+        assert!(ports.take((&key("web"), Slot(4)), &range));
+        assert_eq!(ports.of(&key("db")), BTreeSet::new());
+        assert!(ports.of(&key("web")).contains(&(0, 8007)));
     }
 }

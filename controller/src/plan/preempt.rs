@@ -84,7 +84,8 @@ impl Planner {
         let mut lower = vec![];
         for key in &seat.services {
             let its = self.books.priority_of(key);
-            if its >= priority {
+            // Who follows another goes with it, and gives nothing back by itself.
+            if its >= priority || self.leader(key).is_some() {
                 continue;
             }
             let Some(placed) = self.books.placed.get(key) else { continue };

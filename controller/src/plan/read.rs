@@ -20,9 +20,10 @@ impl Planner {
         let Some(seat) = self.books.seats.get(id) else { return vec![] };
         let share = |key: &ServiceKey| {
             let placed = self.books.placed.get(key)?;
-            let kept_only = |slot: &Slot| {
-                placed.moves.get(slot).is_some_and(|step| step.stage == Stage::Leaving)
-            };
+            let leader = self.leader(key).and_then(|leader| self.books.placed.get(leader));
+            let moves = &leader.unwrap_or(placed).moves;
+            let kept_only =
+                |slot: &Slot| moves.get(slot).is_some_and(|step| step.stage == Stage::Leaving);
             let slots = placed.on.get(id)?.iter().copied();
             let slots: Vec<Slot> = slots.filter(|slot| !kept_only(slot)).collect();
             if slots.is_empty() {
@@ -75,6 +76,14 @@ impl Planner {
         self.meant(key, slot).is_none_or(|at| at == id)
     }
 
+    /// The ports of a node that instances of a service take: for which claim, and the number.
+    #[must_use]
+    pub fn ports_on(&self, key: &ServiceKey, id: &NodeId) -> BTreeSet<(usize, u16)> {
+        let claims = self.wanted.get(key).is_some_and(|wanted| !wanted.claims.is_empty());
+        let seat = self.books.seats.get(id).filter(|_| claims);
+        seat.map(|seat| seat.room.ports.of(key)).unwrap_or_default()
+    }
+
     /// Whether all instances of a service are on this node; not if there are none.
     #[must_use]
     pub fn is_local(&self, key: &ServiceKey, id: &NodeId) -> bool {
@@ -91,6 +100,9 @@ impl Planner {
     #[must_use]
     pub fn unplaced(&self, key: &ServiceKey) -> Vec<Unplaced> {
         let Some(wanted) = self.wanted.get(key) else { return vec![] };
+        if let Some(joined) = &wanted.joins {
+            return self.unplaced_followers(joined, wanted);
+        }
         let nothing = Arc::default();
         let placed = self.books.placed.get(key).unwrap_or(&nothing);
         let mut found = vec![];
@@ -238,6 +250,7 @@ impl Planner {
     /// Why nodes cannot take one more instance of a service, one for each such node.
     #[must_use]
     pub fn misfits(&self, key: &ServiceKey) -> Vec<Misfit> {
+        let key = self.leader(key).unwrap_or(key);
         let Some(wanted) = self.wanted.get(key) else { return vec![] };
         let nothing = Arc::default();
         let placed = self.books.placed.get(key).unwrap_or(&nothing);
@@ -270,7 +283,12 @@ impl Planner {
             && !self.books.placed.contains_key(key)
             && !self.pending_on.contains_key(key)
             && self.progress.get(key).is_none_or(|progress| progress.done_on.is_empty());
-        nowhere.then(|| self.why(wanted, &Placed::default()))
+        match &wanted.joins {
+            Some(joined) if nowhere => {
+                Some(format!("it shares the network of {joined}, which is on no node"))
+            }
+            _ => nowhere.then(|| self.why(wanted, &Placed::default())),
+        }
     }
 }
 

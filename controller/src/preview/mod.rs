@@ -23,7 +23,7 @@ use limpet_protocol::spec::ImageSource;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::plan::{Planner, ServiceKey, Wanted};
+use crate::plan::{Planner, ServiceKey, joins};
 use crate::rollout::dependencies_first;
 
 /// Steps that one service shows; the rest is a number.
@@ -171,12 +171,8 @@ pub fn preview(question: &Question<'_>) -> (PlanView, Pulls) {
         application: new.name.clone(),
         service: service.clone(),
     };
-    let wanted = new.services.iter().filter_map(|(name, service)| {
-        let spec = specs.get(name).copied().flatten()?;
-        Some((key(name), Wanted::of(service, spec)))
-    });
     let mut then = (*now).clone();
-    then.set_application(&new.name, wanted.collect());
+    then.set_application(&new.name, joins::wanted(new, specs));
     let changes = then.plan();
     let worlds = steps::Worlds { now, then: &then };
     let mut view = PlanView { application: new.name.to_string(), ..PlanView::default() };

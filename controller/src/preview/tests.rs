@@ -12,6 +12,7 @@ use limpet_protocol::spec::{ImageSource, Spec};
 
 use super::*;
 use crate::dispatch::want;
+use crate::plan::Wanted;
 use crate::plan::{Node, Standing};
 
 fn node(memory_mib: u64, standing: Standing) -> Node {

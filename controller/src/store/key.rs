@@ -35,6 +35,11 @@ pub enum Key {
     /// An earlier revision of an application: `name.revision`, see [`Key::history`]. Writer: people,
     /// through the API, together with the application itself.
     History(String),
+    /// Something that only one service of the fleet can have: a port that every node forwards, a fixed
+    /// address. Writer: people, through the API, together with the application itself.
+    Claim(String),
+    /// Which part of the fleet's addresses is a node's. Writer: the control loop.
+    Subnet(NodeId),
 }
 
 /// Digits of a revision in a key: names then sort as revisions do.
@@ -67,11 +72,15 @@ pub enum Kind {
     Rollout,
     /// [`Key::History`].
     History,
+    /// [`Key::Claim`].
+    Claim,
+    /// [`Key::Subnet`].
+    Subnet,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Application,
         Self::Node,
         Self::Assignment,
@@ -84,6 +93,8 @@ impl Kind {
         Self::Spec,
         Self::Rollout,
         Self::History,
+        Self::Claim,
+        Self::Subnet,
     ];
 
     /// The kind as the file, the API and messages spell it.
@@ -102,6 +113,8 @@ impl Kind {
             Self::Spec => "spec",
             Self::Rollout => "rollout",
             Self::History => "history",
+            Self::Claim => "claim",
+            Self::Subnet => "subnet",
         }
     }
 
@@ -148,6 +161,8 @@ impl Key {
             Self::Spec(_) => Kind::Spec,
             Self::Rollout(_) => Kind::Rollout,
             Self::History(_) => Kind::History,
+            Self::Claim(_) => Kind::Claim,
+            Self::Subnet(_) => Kind::Subnet,
         }
     }
 
@@ -156,12 +171,13 @@ impl Key {
     pub fn name(&self) -> &str {
         match self {
             Self::Application(name) | Self::Progress(name) | Self::Rollout(name) => name.as_str(),
-            Self::Node(node) | Self::Assignment(node) => node.as_str(),
+            Self::Node(node) | Self::Assignment(node) | Self::Subnet(node) => node.as_str(),
             Self::Token(name)
             | Self::Config(name)
             | Self::Secret(name)
             | Self::Spec(name)
-            | Self::History(name) => name,
+            | Self::History(name)
+            | Self::Claim(name) => name,
             Self::ConfigName(name) | Self::SecretName(name) => name.as_str(),
         }
     }
@@ -187,6 +203,8 @@ impl Key {
             "spec" => Some(Self::Spec(name.to_owned())),
             "rollout" => name.parse().ok().map(Self::Rollout),
             "history" => Some(Self::History(name.to_owned())),
+            "claim" => Some(Self::Claim(name.to_owned())),
+            "subnet" => name.parse().ok().map(Self::Subnet),
             _ => None,
         }
     }
@@ -217,6 +235,8 @@ mod tests {
             Key::Spec("cd".to_owned()),
             Key::Rollout("shop".parse().unwrap()),
             Key::history(&"shop".parse().unwrap(), Revision(7)),
+            Key::Claim("tcp-8080".to_owned()),
+            Key::Subnet("n1".parse().unwrap()),
         ];
         for (key, kind) in keys.iter().zip(Kind::ALL) {
             let text = key.to_text();

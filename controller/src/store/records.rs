@@ -1,11 +1,15 @@
 //! What the values of the store mean. Encoded with [`limpet_protocol::codec`].
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use limpet_protocol::application::Application;
 use limpet_protocol::assignment::Assignment;
-use limpet_protocol::id::{ContentId, InstanceId, NodeId, ServiceName, Slot, SpecHash};
+use limpet_protocol::id::{
+    ApplicationName, ContentId, InstanceId, NodeId, ServiceName, Slot, SpecHash,
+};
 use limpet_protocol::message::{ConfigContent, NodeFacts};
+use limpet_protocol::network::Subnet;
 use serde::{Deserialize, Serialize};
 
 use crate::rollout::RolloutRecord;
@@ -45,6 +49,38 @@ pub struct NodeRecord {
     /// The public key that its secrets are sealed to, in hexadecimal; none before it told one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal_key: Option<String>,
+    /// How other nodes reach it; none before it told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<MeshRecord>,
+}
+
+/// How a node is reached by others, as it proved.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshRecord {
+    /// Its public key, in hexadecimal.
+    pub key: String,
+    /// Where it listens, the likeliest address first.
+    pub endpoints: Vec<SocketAddr>,
+}
+
+/// Under [`super::Key::Subnet`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubnetRecord {
+    /// The addresses of the fleet when it was given.
+    pub pool: Subnet,
+    /// The prefix of a node's part of them.
+    pub node_prefix: u8,
+    /// Which part.
+    pub number: u32,
+}
+
+/// Under [`super::Key::Claim`]: who has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimRecord {
+    /// The application.
+    pub application: ApplicationName,
+    /// The service.
+    pub service: ServiceName,
 }
 
 /// Whether people let a node have work (`limpet node cordon`, `drain`, `uncordon`). The words of the

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod claims;
 mod contents;
 mod document;
 mod garbage;

@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use limpet_controller::api::types::{InstanceView, NodeView, ServiceView};
+use limpet_controller::api::types::{InstanceView, NodeNetworkView, NodeView, ServiceView};
 use limpet_controller::api::{Api, document, server};
 use limpet_controller::auth;
 use limpet_controller::control_loop::{Handle, Request, View};
+use limpet_controller::network::pool::{Pool, unique_local};
 use limpet_controller::store::records::{NodeRecord, TokenPurpose, TokenRecord};
 use limpet_controller::store::{Key, Op, Store, Transaction};
 use limpet_oci::ImageLayout;
@@ -71,6 +72,7 @@ async fn fill(store: &Store) {
         joined_ms: 1,
         availability: Default::default(),
         seal_key: None,
+        mesh: None,
     };
     put(store, Key::Node("n1".parse().unwrap()), codec::encode(&record).unwrap()).await;
 }
@@ -91,7 +93,8 @@ impl World {
         let images = Arc::new(ImageLayout::open(&folder.path().join("images")).unwrap());
         let (view, view_seen) = watch::channel(Arc::new(View::default()));
         let (requests_in, requests) = mpsc::channel(4);
-        let handle = Handle { view: view_seen, requests: requests_in };
+        let pool = Pool::new("10.128.0.0/10".parse().unwrap(), 24, unique_local("api")).unwrap();
+        let handle = Handle { view: view_seen, requests: requests_in, pool };
         let shutdown = CancellationToken::new();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -255,6 +258,8 @@ fn instance_view(node: Option<&str>, slot: u32) -> InstanceView {
         current: true,
         health: None,
         ready: None,
+        address: Some("10.129.0.2".to_owned()),
+        ports: vec!["8080->80/tcp".to_owned()],
     }
 }
 
@@ -280,5 +285,14 @@ fn node_view(status: &str) -> NodeView {
         conditions: Vec::new(),
         devices: vec!["/dev/ttyUSB0".to_owned()],
         joined_ms: 1,
+        network: Some(NodeNetworkView {
+            subnet: "10.129.0.0/24".to_owned(),
+            subnet6: "fd00::/64".to_owned(),
+            tunnel: Some("kernel".to_owned()),
+            endpoints: vec!["192.0.2.7:51820".to_owned()],
+            peers: 2,
+            unreachable: vec!["n2".to_owned()],
+            left_out: 0,
+        }),
     }
 }

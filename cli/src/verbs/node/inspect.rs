@@ -43,6 +43,26 @@ fn page(node: &NodeView, now_ms: u64) -> String {
         _ => format!("{key}={value} (from its agent)"),
     };
     let labels: Vec<String> = node.labels.iter().map(own).collect();
+    let network = |line: &dyn Fn(&str, &str) -> String,
+                   list: &dyn Fn(&str, &[String]) -> String| {
+        let Some(network) = &node.network else {
+            return line("network", "nothing takes part in one");
+        };
+        let tunnel = match network.tunnel.as_deref() {
+            Some("kernel") => "WireGuard of the kernel",
+            Some("userland") => "WireGuard of the agent: the kernel has none, which is slower",
+            _ => "none told yet",
+        };
+        let peers = format!("{} ({} do not answer)", network.peers, network.unreachable.len());
+        [
+            line("network", &format!("{}, {}", network.subnet, network.subnet6)),
+            line("tunnel", tunnel),
+            list("endpoints", &network.endpoints),
+            line("peers", &peers),
+            list("unreachable", &network.unreachable),
+        ]
+        .concat()
+    };
     let memory = of(bytes(node.memory_reserved_bytes), bytes(node.memory_bytes));
     [
         line("node", &node.node),
@@ -59,6 +79,7 @@ fn page(node: &NodeView, now_ms: u64) -> String {
         line("wanted", &node.wanted_generation),
         line("observed", &node.observed_generation),
         list("labels", &labels),
+        network(&line, &list),
         list("devices", &node.devices),
         list("conditions", &node.conditions),
     ]
@@ -67,6 +88,8 @@ fn page(node: &NodeView, now_ms: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use limpet_controller::api::types::NodeNetworkView;
+
     use super::*;
 
     #[test]
@@ -75,12 +98,25 @@ mod tests {
         node.labels.insert("rack".into(), "7".into());
         node.given_labels = labels_of(&[("rack", "7")]);
         node.conditions = vec!["no seccomp".into(), "no memory cgroup".into()];
+        assert!(page(&node, 61_001).contains("network      nothing takes part in one\n"));
+        node.network = Some(NodeNetworkView {
+            subnet: "10.129.0.0/24".into(),
+            subnet6: "fd12::/64".into(),
+            tunnel: Some("kernel".into()),
+            endpoints: vec!["192.0.2.7:51820".into(), "10.0.0.7:51820".into()],
+            peers: 3,
+            unreachable: vec!["pump-8".into()],
+            left_out: 0,
+        });
         let page = page(&node, 61_001);
         for line in [
             "status       ready,cordoned\n",
             "cpu          4 (1.5 reserved)\n",
             "contact      61s ago\n",
             "labels       rack=7\n             site=north (from its agent)\n",
+            "network      10.129.0.0/24, fd12::/64\ntunnel       WireGuard of the kernel\n",
+            "endpoints    192.0.2.7:51820\n             10.0.0.7:51820\n",
+            "peers        3 (1 do not answer)\nunreachable  pump-8\n",
             "devices      /dev/ttyUSB0\n",
             "conditions   no seccomp\n             no memory cgroup\n",
         ] {

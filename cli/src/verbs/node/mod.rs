@@ -124,7 +124,7 @@ pub async fn run(args: &NodeArgs, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn columns() -> [Column<NodeView>; 12] {
+fn columns() -> [Column<NodeView>; 13] {
     [
         column("NODE", |node, _| node.node.as_str().into()),
         column("STATUS", status),
@@ -136,6 +136,9 @@ fn columns() -> [Column<NodeView>; 12] {
         wide("HOSTNAME", |node, _| node.hostname.as_str().into()),
         wide("AGENT", |node, _| node.agent_version.as_str().into()),
         wide("KERNEL", |node, _| node.kernel.as_str().into()),
+        wide("SUBNET", |node, _| {
+            node.network.as_ref().map(|network| network.subnet.as_str()).unwrap_or_default().into()
+        }),
         wide("LABELS", |node, _| labels::in_words(&node.labels).into()),
         column("CONDITIONS", |node, _| node.conditions.join("; ").into()),
     ]
@@ -197,6 +200,7 @@ pub(super) mod tests {
             conditions: vec![],
             devices: vec!["/dev/ttyUSB0".into()],
             joined_ms: 1,
+            network: None,
         }
     }
 

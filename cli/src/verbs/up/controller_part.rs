@@ -31,6 +31,7 @@ impl ControllerPart {
             data: Some(layout.controller.clone()),
             api_listen: Some(args.api_listen),
             mqtt_listen: Some(args.mqtt_listen),
+            network_pool: args.network_pool,
             ..ControllerArgs::default()
         };
         let config = config.resolve().context("configure the controller")?;

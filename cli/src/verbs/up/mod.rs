@@ -20,6 +20,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use limpet_controller::api::types::TokenRequest;
+use limpet_protocol::network::Subnet;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::client::Client;
@@ -45,7 +46,7 @@ const HURRIED_TIMEOUT: Duration = Duration::from_secs(15);
 #[derive(Debug, Args)]
 #[command(after_help = "\
 It stays in the foreground. Ctrl-C stops the containers and everything else; what was applied is kept in the data folder and
-runs again with the next `limpet up`. Several can run side by side, each with its own --data and ports.
+runs again with the next `limpet up`. Several can run side by side, each with its own --data, ports and --network-pool.
 
 Examples:
   sudo limpet up                                         and in another terminal: sudo limpet apply -f compose.yaml
@@ -64,6 +65,10 @@ pub struct UpArgs {
     /// Where the MQTT broker listens for agents; port 0 takes any free one
     #[arg(long, value_name = "ADDR:PORT", default_value = limpet_controller::config::DEFAULT_MQTT_LISTEN)]
     mqtt_listen: SocketAddr,
+    /// IPv4 addresses of the containers: another pool for each `limpet up` on this machine
+    /// [default: 10.128.0.0/10]
+    #[arg(long, value_name = "ADDR/BITS")]
+    network_pool: Option<Subnet>,
     /// Name of this machine as a node [default: its host name]
     #[arg(long, value_name = "NAME")]
     node_name: Option<String>,

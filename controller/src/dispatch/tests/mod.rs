@@ -28,6 +28,7 @@ use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 
 mod drain;
 mod images;
+mod networks;
 mod progress;
 mod rollouts;
 mod sealing;
@@ -48,6 +49,7 @@ struct Rig {
 
 fn settings(address: SocketAddr, login: Option<Login>, lost_after: Duration) -> Settings {
     Settings {
+        network: ("10.128.0.0/10".parse().unwrap(), 24),
         lost_after,
         broker_host: address.ip().to_string(),
         broker_port: address.port(),

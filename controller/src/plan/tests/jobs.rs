@@ -69,7 +69,7 @@ fn so_many_at_a_time_until_all_have_completed() {
 #[test]
 fn what_is_over_takes_no_memory_and_only_the_last_runs_stay() {
     let mut planner = fleet(&[("n1", node(100, "north"))]);
-    let needs = Needs { memory_bytes: 100 << 20, cpu_millis: 0 };
+    let needs = Needs { memory_bytes: 100 << 20, ..Needs::default() };
     want(&mut planner, &[("job", Wanted { needs, ..job(20, 1) })]);
     for slot in 1..=20 {
         planner.plan();

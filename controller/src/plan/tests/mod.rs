@@ -12,6 +12,7 @@ use super::*;
 
 mod drain;
 mod jobs;
+mod joins;
 mod rooms;
 mod worlds;
 
@@ -345,8 +346,10 @@ fn unplaced_slots_go_before_placed_ones() {
 #[test]
 fn freed_room_is_given_to_who_waits() {
     let mut planner = fleet(&[("n1", node(100, "north"))]);
-    let need =
-        |mib: u64| Wanted { needs: Needs { memory_bytes: mib << 20, cpu_millis: 0 }, ..wanted(1) };
+    let need = |mib: u64| Wanted {
+        needs: Needs { memory_bytes: mib << 20, ..Needs::default() },
+        ..wanted(1)
+    };
     want(&mut planner, &[("a", need(80)), ("b", need(60))]);
     planner.plan();
     assert_eq!((places(&planner, "a").as_str(), places(&planner, "b").as_str()), ("n1:1", ""));

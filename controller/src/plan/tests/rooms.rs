@@ -59,7 +59,7 @@ fn only_nodes_with_the_device() {
 }
 
 fn heavy(mib: u64, priority: i32, replicas: u32) -> Wanted {
-    let needs = Needs { memory_bytes: mib << 20, cpu_millis: 0 };
+    let needs = Needs { memory_bytes: mib << 20, ..Needs::default() };
     Wanted { needs, priority, ..wanted(replicas) }
 }
 
