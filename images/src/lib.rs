@@ -69,6 +69,60 @@ pub fn busybox_archive(path: Option<&Path>) -> io::Result<Vec<u8>> {
     Ok(builder.archive())
 }
 
+/// The programs of [`shell_archive`]: all of packages that no Debian is without.
+const SHELL_PROGRAMS: [&str; 9] = [
+    "/bin/bash",
+    "/bin/cat",
+    "/bin/grep",
+    "/bin/sleep",
+    "/usr/bin/getent",
+    "/usr/bin/head",
+    "/usr/bin/sort",
+    "/usr/bin/timeout",
+    "/usr/bin/uniq",
+];
+
+/// An image of this machine's own shell and a few programs with the libraries that they are linked
+/// with, tagged `shell:latest`. Unlike busybox it asks for names as most programs do: with the
+/// resolver of a dynamic C library.
+///
+/// # Errors
+/// If a program cannot be read or `ldd` does not know it.
+pub fn shell_archive() -> io::Result<Vec<u8>> {
+    let mut libraries = std::collections::BTreeSet::new();
+    let mut layer = Layer::new();
+    for folder in ["bin", "dev", "etc", "lib", "lib64", "proc", "sys", "usr", "usr/bin"] {
+        layer.folder(folder, EXECUTABLE);
+    }
+    layer.folder("tmp", 0o1777).file("etc/nsswitch.conf", 0o644, b"hosts: files dns\n");
+    for program in SHELL_PROGRAMS {
+        layer.file(&program[1..], EXECUTABLE, &std::fs::read(program)?);
+        let linked = std::process::Command::new("ldd").arg(program).output()?;
+        let linked = String::from_utf8_lossy(&linked.stdout).into_owned();
+        let paths = linked.split_whitespace().filter(|word| word.starts_with('/'));
+        libraries.extend(paths.map(str::to_owned));
+    }
+    let mut folders = std::collections::BTreeSet::new();
+    for library in &libraries {
+        let parents = Path::new(library).ancestors().skip(1);
+        folders.extend(parents.filter_map(|it| it.strip_prefix("/").ok()).map(Path::to_owned));
+    }
+    for folder in folders.iter().filter_map(|it| it.to_str()) {
+        if !["", "lib", "lib64", "usr"].contains(&folder) {
+            layer.folder(folder, EXECUTABLE);
+        }
+    }
+    for library in &libraries {
+        layer.file(&library[1..], EXECUTABLE, &std::fs::read(library)?);
+    }
+    layer.hard_link("bin/sh", "bin/bash");
+    layer.file("etc/passwd", 0o644, b"root:x:0:0:root:/:/bin/sh\n");
+    layer.file("etc/group", 0o644, b"root:x:0:\n");
+    let mut builder = ImageBuilder::new("shell:latest");
+    builder.layer(&layer).command(&["sh"]).environment(PATH);
+    Ok(builder.archive())
+}
+
 /// An image of a Debian tree as debootstrap makes it, tagged `debian-test:latest`, in three layers:
 /// the tree, then `/etc/limpet-layer` added, then `/etc/motd` removed and `/usr/share/doc` made
 /// anew with one file.

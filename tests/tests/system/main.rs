@@ -17,6 +17,7 @@ mod hostile;
 mod images;
 mod kills;
 mod look_inside;
+mod networks;
 mod nodes;
 mod registry;
 mod service;

@@ -72,7 +72,7 @@ pub(super) fn plan(
         hosts: network::hosts(spec, &hostname, network)?,
         hostname: format!("{hostname}\n"),
         resolv_conf: network::resolv_conf(spec, network),
-        resolv_search: spec.network.dns_search.join(" "),
+        resolv_search: network::search(spec, network),
         resolv_options: spec.network.dns_opt.join(" "),
     })
 }

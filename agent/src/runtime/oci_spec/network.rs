@@ -71,3 +71,11 @@ pub(super) fn resolv_conf(spec: &Spec, network: Option<&ContainerNetwork>) -> Op
     (!servers.is_empty())
         .then(|| servers.iter().map(|server| format!("nameserver {server}\n")).collect())
 }
+
+/// Search domains. In a network the last is Limpet's own: without any, resolvers take what follows the
+/// first dot of the host name for one (resolv.conf(5)), and a host name here is an instance's.
+pub(super) fn search(spec: &Spec, network: Option<&ContainerNetwork>) -> String {
+    let domains = spec.network.dns_search.iter().map(String::as_str);
+    let own = network.and_then(|network| network.gateway).map(|_| limpet_network::names::DOMAIN);
+    domains.chain(own).collect::<Vec<_>>().join(" ")
+}

@@ -248,6 +248,7 @@ fn a_network_that_is_there_is_joined_and_its_names_are_asked_for() {
     let namespaces = config["linux"]["namespaces"].as_array().unwrap();
     assert!(namespaces.contains(&json!({"type": "network", "path": "/proc/7/fd/9"})));
     assert_eq!(plan.resolv_conf.as_deref(), Some("nameserver 10.129.0.1\n"));
+    assert_eq!(plan.resolv_search, "limpet");
     assert_eq!(
         plan.hosts,
         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n\
