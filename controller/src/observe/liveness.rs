@@ -26,18 +26,23 @@ impl Link {
         Self { newest: None, ended: false, online: false, down_since_ms: now_ms }
     }
 
-    /// A presence or a will came in; whether it is news.
+    /// A presence or a will came in; whether it is believed: of the same session it may say something new.
     ///
     /// The greater session is the true one, and within one session the will.
     pub fn presence(&mut self, now_ms: u64, session: Session, online: bool) -> bool {
         if self.newest > Some(session) || (self.newest == Some(session) && self.ended) {
             return false;
         }
-        let news = self.newest != Some(session) || self.online != online;
         self.newest = Some(session);
         self.ended = !online;
         self.set_online(now_ms, online);
-        news
+        true
+    }
+
+    /// Whether a word of this session would be the first since the node went or came.
+    #[must_use]
+    pub fn is_news(&self, session: Session, online: bool) -> bool {
+        self.newest != Some(session) || self.online != online
     }
 
     /// The controller's own link went down: nobody can be heard.
@@ -96,6 +101,8 @@ mod tests {
         assert_eq!(link.lost_at_ms(50), Some(150));
         assert_eq!(link.standing(150, 50), Lost);
         assert!(link.presence(160, (1, 1), true));
+        assert!(link.is_news((1, 2), true) && !link.is_news((1, 1), true));
+        assert!(link.presence(170, (1, 1), true), "the same session may have something new to say");
         assert_eq!((link.standing(10_000, 50), link.lost_at_ms(50)), (Ready, None));
         assert!(link.presence(200, (1, 1), false));
         assert_eq!(link.standing(249, 50), Unreachable);

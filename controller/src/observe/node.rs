@@ -88,15 +88,17 @@ impl ObservedNode {
         }
     }
 
-    /// A presence or will; whether it is news.
+    /// A presence or will; whether it is believed.
     pub fn presence(&mut self, now_ms: u64, presence: &NodePresence) -> bool {
-        let news = self.link.presence(now_ms, (presence.boot, presence.session), presence.online);
-        if news && presence.online {
+        let session = (presence.boot, presence.session);
+        let news = self.link.is_news(session, presence.online);
+        let believed = self.link.presence(now_ms, session, presence.online);
+        if believed && news && presence.online {
             // The first report of a new session is taken whatever its number: an agent that lost
             // its count must be heard all the same.
             self.newest_report = None;
         }
-        news
+        believed
     }
 
     /// A report; none if it is old, repeated or absurd.
