@@ -64,9 +64,10 @@ pub struct AssignedService {
     /// ([`crate::report::Report::staged`]).
     #[serde(rename = "n", default, skip_serializing_if = "Option::is_none")]
     pub next: Option<SpecHash>,
-    /// Services of `depends_on` whose condition holds on other nodes.
-    #[serde(rename = "m", default, skip_serializing_if = "Vec::is_empty")]
-    pub met: Vec<ServiceName>,
+    /// Services of `depends_on` whose condition holds on other nodes; none of a service that depends on
+    /// nothing, and from controllers that do not judge it: their nodes wait for what they have alone.
+    #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
+    pub met: Option<Vec<ServiceName>>,
 }
 
 impl AssignedService {
@@ -86,7 +87,7 @@ impl AssignedService {
             done: Vec::new(),
             order: UpdateOrder::StopFirst,
             next: None,
-            met: Vec::new(),
+            met: None,
         }
     }
 }

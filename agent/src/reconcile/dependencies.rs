@@ -24,7 +24,7 @@ use super::{Container, Observed, Wanted, WantedInstance};
 /// What the first start of an instance waits for.
 pub(super) fn waits_for(scene: Scene<'_>, want: &WantedInstance, now_ms: u64) -> Option<String> {
     for dependency in &want.spec.depends_on {
-        if want.met.contains(&dependency.service) {
+        if want.met.as_ref().is_some_and(|met| met.contains(&dependency.service)) {
             continue;
         }
         let mut here = false;
@@ -51,7 +51,8 @@ pub(super) fn waits_for(scene: Scene<'_>, want: &WantedInstance, now_ms: u64) ->
                 None => return Some(format!("waits for {instance} {what}")),
             }
         }
-        if !here {
+        // Of a controller that does not judge it, what is not here has come to pass.
+        if !here && want.met.is_some() {
             let (application, service) = (&scene.instance.application, &dependency.service);
             return Some(format!(
                 "waits for {application}.{service} {what}, which has no instance on this node"

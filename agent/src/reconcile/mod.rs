@@ -77,8 +77,8 @@ pub struct WantedInstance {
     pub done: bool,
     /// The spec that comes next, whose image is to be had ready.
     pub next: Option<(SpecHash, Arc<Spec>)>,
-    /// Services that it depends on whose condition holds on other nodes.
-    pub met: Vec<ServiceName>,
+    /// Services that it depends on whose condition holds on other nodes; none where nobody says.
+    pub met: Option<Vec<ServiceName>>,
 }
 
 impl WantedInstance {
@@ -86,7 +86,7 @@ impl WantedInstance {
     #[must_use]
     pub const fn new(spec_hash: SpecHash, spec: Arc<Spec>) -> Self {
         let order = UpdateOrder::StopFirst;
-        Self { spec_hash, spec, order, done: false, next: None, met: Vec::new() }
+        Self { spec_hash, spec, order, done: false, next: None, met: Some(Vec::new()) }
     }
 }
 

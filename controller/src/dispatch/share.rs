@@ -59,8 +59,8 @@ impl World {
     }
 
     /// The dependencies of a share whose condition has held over the whole fleet. Those that are on
-    /// this node alone the node judges by itself.
-    fn met(&self, id: &NodeId, share: &AssignedService) -> Vec<ServiceName> {
+    /// this node alone the node judges by itself. None where there are no dependencies.
+    fn met(&self, id: &NodeId, share: &AssignedService) -> Option<Vec<ServiceName>> {
         let AssignedService { application, service, .. } = share;
         let dependencies = self.dependencies(application, service);
         let met = dependencies.iter().filter(|dependency| {
@@ -72,7 +72,7 @@ impl World {
             !self.planner.is_local(&key, id)
                 && self.planner.progress().has_held(&key, dependency.condition)
         });
-        met.map(|dependency| dependency.service.clone()).collect()
+        (!dependencies.is_empty()).then(|| met.map(|it| it.service.clone()).collect())
     }
 
     fn dependencies(&self, application: &ApplicationName, service: &ServiceName) -> &[Dependency] {

@@ -92,6 +92,8 @@ fn state(out: &mut String) {
         SpecHash([9; 32]),
         vec![Slot(1), Slot(2)],
     );
+    let depends = AssignedService { met: Some(vec![]), ..service.clone() };
+    line(out, "share-that-depends", &depends);
     line(
         out,
         "assignment",

@@ -286,7 +286,9 @@ fn dependencies_order_the_first_start() {
         ["shop.web.1.1 waiting: waits for shop.init to complete successfully, which has no \
           instance on this node"]
     );
-    let met = WantedInstance { met: vec!["init".parse().unwrap()], ..web };
+    let unjudged = WantedInstance { met: None, ..web.clone() };
+    assert_eq!(World::with_images(&[&unjudged]).step(), ["start shop.web.1.1"], "as ever before");
+    let met = WantedInstance { met: Some(vec!["init".parse().unwrap()]), ..web };
     alone.wanted = wanted(&[&met]);
     assert_eq!(alone.step(), ["start shop.web.1.1"]);
 }

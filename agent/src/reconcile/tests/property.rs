@@ -30,7 +30,7 @@ fn arbitrary_wanted(services: &[(u8, u8, u8)]) -> Wanted {
         }
         // Of what is not on the node the controller says that it is so far.
         let elsewhere = services.iter().zip(SERVICES).filter(|((version, ..), _)| *version == 0);
-        let met = elsewhere.map(|(_, name)| name.parse().unwrap()).collect();
+        let met = Some(elsewhere.map(|(_, name)| name.parse().unwrap()).collect());
         let want = spec(SERVICES[at], *version, |spec| {
             // Only on earlier ones: rings are refused before they come here.
             if usize::from(*on) < at {

@@ -69,11 +69,12 @@ async fn a_dependency_on_another_node_is_met_once_and_what_is_done_stays_done() 
     rig.apply(pair()).await;
     let first = a.holds(|a| !a.services.is_empty()).await;
     let waits = b.holds(|a| !a.services.is_empty()).await;
-    assert_eq!((&waits.services[0].met, &first.services[0].done), (&vec![], &vec![]));
+    assert_eq!((&waits.services[0].met, &first.services[0].done), (&Some(vec![]), &vec![]));
+    assert_eq!(first.services[0].met, None, "it depends on nothing");
     let report = completed(first.generation, first.services[0].spec);
     a.publish(Topic::Have("a".parse().unwrap()), report).await;
-    let met = b.holds(|a| !a.services[0].met.is_empty()).await;
-    assert_eq!(met.services[0].met, ["once".parse().unwrap()]);
+    let once = Some(vec!["once".parse().unwrap()]);
+    b.holds(|a| a.services[0].met == once).await;
     let done = a.holds(|a| !a.services[0].done.is_empty()).await;
     assert_eq!(done.services[0].done, [Slot(1)]);
     // Another controller in the same place knows it without hearing it again.
@@ -84,7 +85,7 @@ async fn a_dependency_on_another_node_is_met_once_and_what_is_done_stays_done() 
     let mut rig = rig.restart(NEVER).await;
     let mut b = FakeAgent::start(rig.address, badge, 2).await;
     rig.sees("b", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
-    b.holds(|a| !a.services[0].met.is_empty()).await;
+    b.holds(|a| a.services[0].met == once).await;
     assert_eq!(rig.store.list(Kind::Assignment).unwrap().1, kept);
     // With the application goes what was kept of it.
     rig.commit(Op::Delete(Key::Application("shop".parse().unwrap()))).await;
