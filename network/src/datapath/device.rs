@@ -7,6 +7,8 @@
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
+use std::thread;
+use std::time::Duration;
 
 use netlink_sys::protocols::NETLINK_ROUTE;
 use rustix::io::Errno;
@@ -24,6 +26,10 @@ const INSIDE: &str = "eth0";
 const NODE_MAC: Mac = [0x02, b'l', b'i', b'm', b'p', b'e'];
 /// How often a name is tried that is taken: devices of an earlier agent may be anywhere.
 const MAX_NAMES: u32 = 1_024;
+
+/// How long, and how often, a new device is waited for: 50 ms, when nothing has gone wrong but time.
+const WAIT: Duration = Duration::from_millis(1);
+const MAX_WAITS: usize = 50;
 
 /// The hardware address of a container's end: locally administered, 'l' and its IPv4 address. It is the
 /// same after a restart of the container and no other container of the fleet has it.
@@ -63,7 +69,23 @@ impl Datapath {
         message::start(&mut batch, "lo");
         message::start(&mut batch, INSIDE);
         prepared.inside.perform(&batch)?;
+        self.wait_until_up(&prepared.device)?;
         Ok(prepared)
+    }
+
+    /// Waits until the end that was started first takes packets. That the other end is there now is told
+    /// to it by and by, and what is sent before is lost: the answer to a container's first question.
+    /// Kernels since 6.9 settle that when they are asked.
+    fn wait_until_up(&self, device: &str) -> Result<(), Refused> {
+        let mut request = Batch::default();
+        message::get_link(&mut request, device);
+        for _ in 0..MAX_WAITS {
+            if message::is_up(&self.route.get(&request)?) {
+                break;
+            }
+            thread::sleep(WAIT);
+        }
+        Ok(())
     }
 
     /// Makes the pair, with the next name that is free.

@@ -184,6 +184,19 @@ pub(super) fn delete_group(batch: &mut Batch, group: u32) {
     });
 }
 
+/// Asks for a device.
+pub(super) fn get_link(batch: &mut Batch, name: &str) {
+    batch.add(format!("ask for device {name}"), (GET_LINK, REQUEST), &link_header(0, 0), |link| {
+        link.text(3, name);
+    });
+}
+
+/// Whether a device that was asked for takes packets (`IFLA_OPERSTATE` is `IF_OPER_UP`, RFC 2863).
+pub(super) fn is_up(body: &[u8]) -> bool {
+    let attributes_of = body.get(16..).unwrap_or_default();
+    attributes(attributes_of).any(|a| a.kind == 16 && a.value == [6])
+}
+
 /// Lists all devices.
 pub(super) fn list_links(batch: &mut Batch) {
     batch.add("list devices", (GET_LINK, REQUEST | DUMP), &link_header(0, 0), |_| {});

@@ -19,20 +19,33 @@ use netlink_sys::protocols::NETLINK_ROUTE;
 /// What each end of a cable is called in its namespace.
 pub(crate) const CABLE: &str = "uplink";
 
-/// Sends one request from the namespace that the thread is in.
+/// Makes one change from the namespace that the thread is in.
 fn request(message: RouteNetlinkMessage) {
+    let flags = NLM_F_ACK | NLM_F_CREATE;
+    match answer(message, flags) {
+        NetlinkPayload::Error(error) => assert_eq!(error.code, None, "{error:?}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Asks one thing.
+fn ask(message: RouteNetlinkMessage, flags: u16) -> RouteNetlinkMessage {
+    match answer(message, flags) {
+        NetlinkPayload::InnerMessage(message) => message,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answer(message: RouteNetlinkMessage, flags: u16) -> NetlinkPayload<RouteNetlinkMessage> {
     let socket = Socket::new(NETLINK_ROUTE).unwrap();
     let mut message = NetlinkMessage::from(message);
-    message.header.flags = NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE;
+    message.header.flags = NLM_F_REQUEST | flags;
     message.finalize();
     let mut bytes = vec![0; message.buffer_len()];
     message.serialize(&mut bytes);
     socket.send(&bytes, 0).unwrap();
     let (answer, _) = socket.recv_from_full().unwrap();
-    match NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).unwrap().payload {
-        NetlinkPayload::Error(error) => assert_eq!(error.code, None, "{error:?}"),
-        other => panic!("{other:?}"),
-    }
+    NetlinkMessage::<RouteNetlinkMessage>::deserialize(&answer).unwrap().payload
 }
 
 fn index(name: &str) -> u32 {
@@ -58,6 +71,23 @@ pub(crate) fn join((one, near): (&Namespace, &str), (other, name): (&Namespace, 
     };
     one.run(make).unwrap();
     other.run(|| start(name)).unwrap();
+    one.run(|| wait_until_up(near)).unwrap();
+}
+
+/// Waits until the end that was started first has learnt of the other.
+fn wait_until_up(name: &str) {
+    let up = LinkAttribute::OperState(netlink_packet_route::link::State::Up);
+    for _ in 0..10_000 {
+        let mut link = LinkMessage::default();
+        link.header.index = index(name);
+        if let RouteNetlinkMessage::NewLink(link) = ask(RouteNetlinkMessage::GetLink(link), 0)
+            && link.attributes.contains(&up)
+        {
+            return;
+        }
+        std::thread::sleep(core::time::Duration::from_millis(1));
+    }
+    panic!("{name} does not come up");
 }
 
 /// Starts a device of the namespace that the thread is in.
