@@ -168,7 +168,6 @@ fn the_images_of_the_example_run_on_one_node() {
 }
 
 #[test]
-#[ignore = "services find each other by name and publish ports only when networks are in"]
 fn people_vote_on_one_node_and_see_the_result_on_the_other() {
     let mut fleet = Fleet::on_a_site();
     prepare(&fleet);
