@@ -1,13 +1,11 @@
 //! The control loop with a real store, a real broker and agents that speak real MQTT.
 
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use limpet_protocol::application::{Application, Attribute, Constraint, Mode, Service};
 use limpet_protocol::assignment::Generation;
-use limpet_protocol::call::{CallIn, CallOut};
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
 use limpet_protocol::id::Slot;
@@ -15,7 +13,7 @@ use limpet_protocol::message::{Ask, JoinReply, NodePresence};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::Report;
 use limpet_protocol::topic::Topic;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -26,8 +24,10 @@ use crate::control_loop::{self, Handle, LoopError, Request, Settings, View};
 use crate::store::records::{ApplicationRecord, TokenPurpose, TokenRecord};
 use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 
+mod calls;
 mod drain;
 mod images;
+mod mosquitto;
 mod networks;
 mod progress;
 mod rollouts;
@@ -223,83 +223,6 @@ async fn join_apply_run_remove() {
     rig.stop().await;
 }
 
-/// Debian's mosquitto on a free port of the loopback, ended with the test.
-struct Mosquitto {
-    child: Child,
-    address: SocketAddr,
-    dir: tempfile::TempDir,
-}
-
-impl Mosquitto {
-    async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = free.local_addr().unwrap();
-        drop(free);
-        let text = format!("listener {} 127.0.0.1\nallow_anonymous true\n", address.port());
-        std::fs::write(dir.path().join("mosquitto.conf"), text).unwrap();
-        let child = Self::run(dir.path());
-        let mosquitto = Self { child, address, dir };
-        mosquitto.listens().await;
-        mosquitto
-    }
-
-    fn run(dir: &std::path::Path) -> Child {
-        Command::new("/usr/sbin/mosquitto")
-            .arg("-c")
-            .arg(dir.join("mosquitto.conf"))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("mosquitto is needed for this test: apt-get install mosquitto")
-    }
-
-    async fn listens(&self) {
-        let up = async {
-            while tokio::net::TcpStream::connect(self.address).await.is_err() {
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, up).await.expect("mosquitto listens");
-    }
-
-    /// Kills it and starts it again on the same port, without memory.
-    async fn killed_and_back(mut self) -> Self {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-        self.child = Self::run(self.dir.path());
-        self.listens().await;
-        self
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let (killed, waited) = (self.child.kill(), self.child.wait());
-        assert!(killed.is_ok() && waited.is_ok());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_story_with_mosquitto() {
-    let mosquitto = Mosquitto::start().await;
-    let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("limpet.redb")).unwrap();
-    let shutdown = CancellationToken::new();
-    let address = mosquitto.address;
-    let settings = settings(address, None, NEVER);
-    let (handle, task) = control_loop::start(settings, store.clone(), shutdown.clone()).unwrap();
-    let mut rig = Rig { store, broker: None, address, handle, task, shutdown, dir };
-    story_of_one_node(&mut rig).await;
-    // A broker that forgets everything: what is retained is published again.
-    let token = rig.token().await;
-    rig.apply(shop(1)).await;
-    let _mosquitto = mosquitto.killed_and_back().await;
-    let mut agent = rig.agent(&token, "other").await;
-    agent.holds(|_| true).await;
-    rig.stop().await;
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_nodes_work_is_placed_elsewhere() {
     let mut rig = Rig::start(Duration::from_millis(300)).await;
@@ -491,74 +414,6 @@ async fn garbage_changes_nothing() {
     let revision = rig.apply(shop(1)).await;
     agent.holds(|a| !a.services.is_empty()).await;
     rig.settled(revision).await;
-    rig.stop().await;
-}
-
-async fn open(
-    rig: &Rig,
-    node: &str,
-    first: CallIn,
-) -> Result<(mpsc::Receiver<CallOut>, mpsc::Sender<CallIn>), String> {
-    let (answers, heard) = mpsc::channel(4);
-    let (say, more) = mpsc::channel(4);
-    let (opened, result) = oneshot::channel();
-    let node = node.parse().unwrap();
-    rig.handle.requests.send(Request::Call { node, first, answers, more, opened }).await.unwrap();
-    result.await.unwrap().map(|()| (heard, say))
-}
-
-fn logs(tail: Option<u32>) -> CallIn {
-    CallIn::Logs {
-        instance: "shop.web.1".parse().unwrap(),
-        tail,
-        follow: true,
-        credit: 4,
-        since_ms: None,
-        timestamps: false,
-    }
-}
-
-async fn next(heard: &mut mpsc::Receiver<CallOut>) -> Option<CallOut> {
-    tokio::time::timeout(PATIENCE, heard.recv()).await.expect("an answer in time")
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn calls_go_there_and_back_and_end() {
-    let mut rig = Rig::start(NEVER).await;
-    let token = rig.token().await;
-    let agent = rig.agent(&token, "pi").await;
-    rig.sees("ready", |v| v.nodes.iter().any(|n| n.status == "ready")).await;
-    assert!(open(&rig, "nobody", logs(None)).await.unwrap_err().contains("no node nobody"));
-    // The channel is full of chunks, and the end still comes.
-    let (mut heard, _say) = open(&rig, "pi", logs(Some(0))).await.unwrap();
-    for number in 0..4 {
-        let chunk = next(&mut heard).await;
-        assert!(matches!(chunk, Some(CallOut::Chunk { sequence, .. }) if sequence == number));
-    }
-    assert_eq!(next(&mut heard).await, Some(CallOut::end(None)));
-    assert_eq!(next(&mut heard).await, None);
-    // A caller that goes away cancels.
-    let mut calls = agent.calls.clone();
-    let (heard, say) = open(&rig, "pi", logs(None)).await.unwrap();
-    say.send(CallIn::Credit { chunks: 1 }).await.unwrap();
-    let said = |word: CallIn| move |calls: &Vec<CallIn>| calls.contains(&word);
-    let credit = calls.wait_for(said(CallIn::Credit { chunks: 1 }));
-    tokio::time::timeout(PATIENCE, credit).await.expect("the credit arrives").unwrap();
-    drop((heard, say));
-    let cancel = calls.wait_for(said(CallIn::Cancel));
-    tokio::time::timeout(PATIENCE, cancel).await.expect("the cancel arrives").unwrap();
-    // A node that goes away ends its calls.
-    let (mut heard, _say) = open(&rig, "pi", logs(None)).await.unwrap();
-    for _ in 0..4 {
-        next(&mut heard).await;
-    }
-    drop(agent);
-    let end = next(&mut heard).await;
-    assert!(
-        matches!(&end, Some(CallOut::End { error: Some(why), .. }) if why.contains("unreachable")),
-        "{end:?}"
-    );
-    assert!(open(&rig, "pi", logs(None)).await.unwrap_err().contains("unreachable"));
     rig.stop().await;
 }
 

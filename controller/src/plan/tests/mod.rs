@@ -13,6 +13,7 @@ use super::*;
 mod drain;
 mod jobs;
 mod joins;
+mod progress;
 mod rooms;
 mod worlds;
 

@@ -96,3 +96,32 @@ fn a_restart_of_the_controller_does_not_count_it_twice() {
     fleet.settle();
     assert!(fleet.said("s").starts_with("updating 0/4, 2 failed"), "{}", fleet.said("s"));
 }
+
+#[test]
+fn nobody_is_stopped_before_all_images_are_there() {
+    let mut fleet = Fleet::new(3);
+    fleet.apply(&[("s", in_waves(1, vec![]))]);
+    let late: NodeId = "n2".parse().unwrap();
+    fleet.without_image.insert(late.clone(), 0);
+    fleet.apply(&[("s", in_waves(2, vec![]))]);
+    assert_eq!(fleet.versions("s"), "111");
+    assert_eq!(fleet.said("s"), "updating 0/3: waits for the image on n2");
+    assert_eq!(fleet.rollouts.next_of(&key("s"), &late, Slot(1)), Some(hash(2)));
+    fleet.without_image.clear();
+    fleet.settle();
+    assert_eq!(fleet.versions("s"), "222");
+    assert_eq!(fleet.rollouts.next_of(&key("s"), &late, Slot(1)), None);
+    // One that goes is not waited for; one that has no image for long is told all the same.
+    fleet.pass(5_000);
+    fleet.without_image.insert(late, 0);
+    fleet.apply(&[("s", in_waves(3, vec![]))]);
+    assert_eq!(fleet.versions("s"), "222");
+    fleet.stand("n2", Standing::Unreachable);
+    fleet.settle();
+    assert_eq!(fleet.versions("s"), "323");
+    fleet.stand("n2", Standing::Ready);
+    fleet.settle();
+    assert_eq!(fleet.versions("s"), "323", "it comes under the same rule when it is back");
+    fleet.pass(11 * 60 * 1000);
+    assert_eq!(fleet.versions("s"), "333");
+}

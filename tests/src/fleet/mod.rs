@@ -3,6 +3,8 @@
 //! Everything is a real program in a process of its own, with its own folders, ports and cgroup
 //! parent, and all of it is gone when the [`Fleet`] is dropped, also when the test fails.
 
+mod node;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -14,6 +16,8 @@ use tempfile::TempDir;
 use crate::process::{Running, free_port, program, wait_for};
 use crate::site::Site;
 use crate::wire::Wire;
+
+pub use node::{Node, remove_cgroup_everywhere};
 
 /// Numbers the fleets of one test program, for names on the machine.
 static FLEETS: AtomicU32 = AtomicU32::new(0);
@@ -41,15 +45,6 @@ pub struct Fleet {
     tag: String,
     api: u16,
     mqtt: u16,
-}
-
-/// One node of the fleet.
-#[derive(Debug)]
-pub struct Node {
-    name: String,
-    agent: Option<Running>,
-    folder: PathBuf,
-    cgroup: String,
 }
 
 impl Fleet {
@@ -436,92 +431,4 @@ impl Fleet {
             self.instances().iter().find(has).cloned()
         })
     }
-}
-
-impl Node {
-    /// The node's agent.
-    ///
-    /// # Panics
-    /// When it does not run.
-    #[must_use]
-    pub fn agent(&mut self) -> &mut Running {
-        self.agent.as_mut().expect("the agent runs")
-    }
-
-    /// Kills the agent; keeper and containers go on.
-    pub fn kill_agent(&mut self) {
-        self.agent().kill();
-        self.agent = None;
-    }
-
-    /// The node's folder, with `data` and `run` in it.
-    #[must_use]
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Every process in the node's cgroup, which are those of its containers.
-    #[must_use]
-    pub fn container_pids(&self) -> Vec<u32> {
-        let mut pids = vec![];
-        collect_pids(&Path::new("/sys/fs/cgroup/pids").join(&self.cgroup[1..]), &mut pids);
-        collect_pids(&Path::new("/sys/fs/cgroup").join(&self.cgroup[1..]), &mut pids);
-        pids.sort_unstable();
-        pids
-    }
-
-    /// The keeper: the process whose parent is not ours and whose arguments name the node's folder.
-    #[must_use]
-    pub fn keeper_pid(&self) -> Option<u32> {
-        let run = self.folder.join("run").to_string_lossy().into_owned();
-        let all = fs::read_dir("/proc").ok()?.flatten();
-        all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
-            words.get(1).is_some_and(|w| w == "keeper") && words.iter().any(|w| w.starts_with(&run))
-        })
-    }
-}
-
-fn collect_pids(cgroup: &Path, pids: &mut Vec<u32>) {
-    if let Ok(text) = fs::read_to_string(cgroup.join("cgroup.procs")) {
-        pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
-    }
-    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
-        if entry.path().is_dir() {
-            collect_pids(&entry.path(), pids);
-        }
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        drop(self.agent.take());
-        for pid in self.container_pids().into_iter().chain(self.keeper_pid()) {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
-        remove_cgroup_everywhere(&self.cgroup[1..]);
-    }
-}
-
-/// Removes a cgroup from every hierarchy, waiting for the last processes in it to be gone.
-pub fn remove_cgroup_everywhere(name: &str) {
-    for _ in 0..500 {
-        let hierarchies = fs::read_dir("/sys/fs/cgroup").into_iter().flatten().flatten();
-        let below: usize = hierarchies.map(|it| remove_cgroups(&it.path().join(name))).sum();
-        if below + remove_cgroups(&Path::new("/sys/fs/cgroup").join(name)) == 0 {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-}
-
-/// Removes a cgroup and those below it; gives how many would not go.
-fn remove_cgroups(cgroup: &Path) -> usize {
-    let below =
-        fs::read_dir(cgroup).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir());
-    let left: usize = below.map(|entry| remove_cgroups(&entry.path())).sum();
-    left + usize::from(cgroup.is_dir() && fs::remove_dir(cgroup).is_err())
 }

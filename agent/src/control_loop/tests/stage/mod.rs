@@ -1,10 +1,10 @@
 //! The stage of the loop's stories: a broker process, a controller that signs, a node's folders.
 
-use std::collections::HashSet;
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+mod broker;
+mod fakes;
+
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use limpet_protocol::assignment::{AssignedService, Assignment, Generation};
@@ -22,19 +22,18 @@ use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::Packet;
 use rumqttc::v5::{AsyncClient, Event, EventLoop, MqttOptions};
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
 use crate::config::{AgentArgs, Config};
-use crate::control_loop::{ControlLoop, Images, Memory, Parts};
-use crate::image::PreparedImage;
+use crate::control_loop::{ControlLoop, Memory, Parts};
 use crate::ledger::{Ledger, boot, spec_hash};
 use crate::link::{Link, LinkSettings};
 use crate::load::devices::Devices;
 use crate::runtime::fake::{FakeCall, FakeExec, FakeRuntime};
-use crate::runtime::{
-    ContainerId, ContainerRequest, ExecId, ExecOutcome, ExecRequest, Runtime, RuntimeError,
-    RuntimeEvent, RuntimePaths,
-};
+use crate::runtime::{ContainerId, ExecOutcome, RuntimePaths};
+
+pub(super) use broker::Broker;
+use fakes::{FakeImages, Shared};
 
 pub(super) const TOKEN: &str = "a-token";
 /// Longer than any pause of the link at the beginning of a row of failures.
@@ -52,70 +51,6 @@ pub(super) fn config(broker: &Broker, data: &str) -> Config {
         ..AgentArgs::default()
     })
     .unwrap()
-}
-
-/// A Mosquitto of its own, gone with the test.
-pub(super) struct Broker {
-    port: u16,
-    folder: TempDir,
-    child: Option<Child>,
-    /// Whether it lets everybody in, or nobody.
-    open: bool,
-}
-
-impl Broker {
-    pub(super) fn start() -> Self {
-        Self::start_as(true)
-    }
-
-    pub(super) fn that_refuses() -> Self {
-        Self::start_as(false)
-    }
-
-    fn start_as(open: bool) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut broker = Self { port, folder: tempfile::tempdir().unwrap(), child: None, open };
-        broker.start_again();
-        broker
-    }
-
-    pub(super) fn url(&self) -> BrokerUrl {
-        format!("mqtt://127.0.0.1:{}", self.port).parse().unwrap()
-    }
-
-    #[expect(clippy::disallowed_methods, reason = "a test waits with a deadline")]
-    pub(super) fn start_again(&mut self) {
-        let path = self.folder.path().join("mosquitto.conf");
-        let (port, open) = (self.port, self.open);
-        let config = format!("listener {port} 127.0.0.1\nallow_anonymous {open}\nuser root\n");
-        std::fs::write(&path, config).unwrap();
-        let child = Command::new("/usr/sbin/mosquitto")
-            .arg("-c")
-            .arg(&path)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("these tests need Debian's package mosquitto");
-        self.child = Some(child);
-        let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            assert!(begun.elapsed() < DEADLINE, "mosquitto did not listen");
-            std::thread::yield_now();
-        }
-    }
-
-    pub(super) fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-    }
-}
-
-impl Drop for Broker {
-    fn drop(&mut self) {
-        self.kill();
-    }
 }
 
 /// A controller of a few lines.
@@ -325,111 +260,6 @@ pub(super) fn spec_with(service: &str, change: impl FnOnce(&mut Spec)) -> (SpecH
     change(&mut spec);
     let bytes = codec::encode(&spec).unwrap();
     (spec_hash(&bytes), bytes)
-}
-
-/// Every image but `absent` is there; `far` has to be fetched; `quits` asks for SIGQUIT.
-struct FakeImages {
-    /// Whether every answer is still to come.
-    hangs: bool,
-}
-
-impl Images for FakeImages {
-    fn missing(
-        &self,
-        image: ImageSource,
-    ) -> impl Future<Output = Result<u64, String>> + Send + 'static {
-        let far = image.reference.starts_with("far");
-        let absent = image.reference.starts_with("absent");
-        std::future::ready(match absent {
-            true => Err("no such image".to_owned()),
-            false => Ok(if far { 1000 } else { 0 }),
-        })
-    }
-
-    fn here(
-        &self,
-        image: ImageSource,
-    ) -> impl Future<Output = Result<Option<Arc<PreparedImage>>, String>> + Send + 'static {
-        let hangs = self.hangs;
-        let missing = ["absent", "far"].iter().any(|name| image.reference.starts_with(name));
-        let image = self.prepare(image);
-        async move {
-            if hangs {
-                std::future::pending().await
-            }
-            if missing { Ok(None) } else { image.await.map(Some) }
-        }
-    }
-
-    fn prepare(
-        &self,
-        image: ImageSource,
-    ) -> impl Future<Output = Result<Arc<PreparedImage>, String>> + Send + 'static {
-        std::future::ready(if image.reference.starts_with("absent") {
-            Err("no such image".to_owned())
-        } else {
-            let digest = format!("sha256:{}", "0".repeat(64));
-            let mut config = oci_spec::image::ImageConfiguration::default();
-            if image.reference.starts_with("quits") {
-                let mut inner = oci_spec::image::Config::default();
-                inner.set_stop_signal(Some("SIGQUIT".to_owned()));
-                config.set_config(Some(inner));
-            }
-            Ok(Arc::new(PreparedImage { digest, config, check: None, layers: Vec::new() }))
-        })
-    }
-
-    fn retain(
-        &self,
-        digests: HashSet<String>,
-    ) -> impl FnOnce() -> Result<(), String> + Send + 'static {
-        move || if digests.is_empty() { Err("nothing was kept".to_owned()) } else { Ok(()) }
-    }
-}
-
-/// The fake runtime, also in the hands of the test.
-#[derive(Clone)]
-pub(super) struct Shared {
-    fake: Arc<Mutex<FakeRuntime>>,
-    news: Arc<Notify>,
-}
-
-impl Shared {
-    fn change<T>(&self, change: impl FnOnce(&mut FakeRuntime) -> T) -> T {
-        let result = change(&mut self.fake.lock().unwrap());
-        self.news.notify_one();
-        result
-    }
-}
-
-impl Runtime for Shared {
-    fn start(&mut self, request: &ContainerRequest) -> Result<(), RuntimeError> {
-        self.change(|fake| fake.start(request))
-    }
-    fn stop(&mut self, id: &ContainerId, signal: i32, grace_ms: u64) -> Result<(), RuntimeError> {
-        self.change(|fake| fake.stop(id, signal, grace_ms))
-    }
-    fn remove(&mut self, id: &ContainerId) -> Result<(), RuntimeError> {
-        self.change(|fake| fake.remove(id))
-    }
-    fn exec(&mut self, request: ExecRequest) -> Result<ExecId, RuntimeError> {
-        self.change(|fake| fake.exec(request))
-    }
-    fn kill_exec(&mut self, exec: ExecId, signal: i32) -> Result<(), RuntimeError> {
-        self.change(|fake| fake.kill_exec(exec, signal))
-    }
-    fn conditions(&self) -> Option<Vec<String>> {
-        self.fake.lock().unwrap().conditions.clone()
-    }
-    async fn next_event(&mut self) -> RuntimeEvent {
-        loop {
-            let event = self.fake.lock().unwrap().poll_event();
-            match event {
-                Some(event) => return event,
-                None => self.news.notified().await,
-            }
-        }
-    }
 }
 
 /// What the test can do to a running agent.
