@@ -238,7 +238,7 @@ pub(super) fn keep(
         match &container.unhealthy {
             Some(why) => {
                 plan.stop(scene.instance, container);
-                reason = Some(format!("is replaced: {why}"));
+                reason = Some(why.clone());
             }
             None => plan.check(scene.instance, container),
         }

@@ -345,7 +345,10 @@ fn completes(case: &Case<'_>) -> bool {
 fn health(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
     let reason = status.and_then(|status| status.reason.as_deref());
     let why = reason.map(|why| format!(": {why}")).unwrap_or_default();
-    let logs = format!("`limpet logs {}` may say why; the check is `healthcheck`", case.instance);
+    let logs = format!(
+        "`limpet logs {}` may say why; the check is `healthcheck` or `x-probe`",
+        case.instance
+    );
     match status.and_then(|status| status.health) {
         None => Link::ok("health", "nothing checks it"),
         Some(Health::Healthy) => Link::ok("health", "its check succeeds"),
@@ -353,7 +356,8 @@ fn health(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
             Link::waiting("health", format!("its check has not succeeded yet{why}"))
         }
         Some(Health::Unhealthy) => {
-            Link::broken("health", format!("its check fails{why}")).advise(logs)
+            let why = reason.unwrap_or("its check fails");
+            Link::broken("health", format!("{why}; it is stopped and tried again")).advise(logs)
         }
     }
 }

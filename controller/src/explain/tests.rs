@@ -301,8 +301,8 @@ fn what_the_node_says_comes_after() {
             "health Waiting: its check has not succeeded yet".to_owned(),
         ),
         (
-            with(Phase::Running, |it| (it.health, it.reason) = (Some(Health::Unhealthy), Some("curl: 503".into()))),
-            "health Broken: its check fails: curl: 503\n`limpet logs shop.web.2` may say why; the check is `healthcheck`".to_owned(),
+            with(Phase::Running, |it| (it.health, it.reason) = (Some(Health::Unhealthy), Some("its health check failed: curl: 503".into()))),
+            "health Broken: its health check failed: curl: 503; it is stopped and tried again\n`limpet logs shop.web.2` may say why; the check is `healthcheck` or `x-probe`".to_owned(),
         ),
         (
             with(Phase::Running, |it| it.ready = Some(false)),

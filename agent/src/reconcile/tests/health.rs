@@ -47,7 +47,7 @@ fn an_unhealthy_container_is_replaced_under_the_back_off_rules() {
     }
     assert_eq!(health(&world), [(Some(Health::Unhealthy), None, 0)]);
     let reason = "its live probe failed: no answer";
-    assert_eq!(world.statuses(), [format!("shop.web.1.1 running: is replaced: {reason}")]);
+    assert_eq!(world.statuses(), [format!("shop.web.1.1 running: {reason}")]);
     assert_eq!(world.step(), ["stop shop.web.1.1"]);
     assert_eq!(
         world.statuses(),
