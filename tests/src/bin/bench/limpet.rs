@@ -13,7 +13,7 @@ use crate::table::Row;
 const NODE: &str = "bench";
 
 pub(crate) struct Limpet {
-    fleet: Fleet,
+    pub(crate) fleet: Fleet,
 }
 
 fn compose(replicas: usize) -> String {
@@ -48,7 +48,7 @@ impl Limpet {
         ms_between(begin, self.running_stamps(replicas).into_iter().max().unwrap())
     }
 
-    fn down(&mut self) {
+    pub(crate) fn down(&mut self) {
         self.fleet.limpet(&["rm", "bench"]);
         let node = self.fleet.node_mut(NODE);
         wait_for("all containers to be gone", || node.container_pids().is_empty().then_some(()));

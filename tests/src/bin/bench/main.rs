@@ -1,6 +1,7 @@
 //! Measures Limpet on this machine, beside Docker Swarm in the same run where it is installed.
 //!
-//! In: `--quick`, or `--idle` for what idleness costs alone. Out: a table on standard output and, without either, `docs/benchmarks.md`.
+//! In: `--quick`, or `--idle` or `--updates` for what idleness or updates cost alone. Out: a table on
+//! standard output and, without any of them, in its place in `docs/benchmarks.md`.
 //! How each figure is taken stands in the table's notes; nothing here decides pass or fail.
 #![allow(
     clippy::unwrap_used,
@@ -18,9 +19,15 @@ mod limpet;
 mod measure;
 mod swarm;
 mod table;
+mod updates;
 
-use contender::Contender;
+use contender::Contender as _;
+use limpet::Limpet;
+use swarm::Swarm;
 use table::Table;
+
+/// Where the figures of a whole run are kept.
+const PAGE: &str = "docs/benchmarks.md";
 
 /// How often and how long.
 #[derive(Debug, Clone, Copy)]
@@ -32,40 +39,34 @@ pub(crate) struct Effort {
 }
 
 fn main() {
-    let quick = std::env::args().any(|argument| argument == "--quick");
+    let has = |flag: &str| std::env::args().any(|argument| argument == flag);
+    let quick = has("--quick");
     let effort = if quick {
         Effort { rounds: 3, idle_seconds: 15 }
     } else {
         Effort { rounds: 11, idle_seconds: 150 }
     };
     let mut table = Table::new();
-    let mut limpet = limpet::Limpet::start();
-    if std::env::args().any(|argument| argument == "--idle") {
+    let mut limpet = Limpet::start();
+    if has("--idle") {
         table.rows.extend(limpet.idle(effort.idle_seconds));
-        println!("{}", table.text());
-        return;
+    } else if has("--updates") {
+        updates(&mut table, effort, &mut limpet, Swarm::start().as_mut());
+    } else {
+        everything(&mut table, effort, &mut limpet);
     }
-    let mut swarm = swarm::Swarm::start();
-    // The two take turns, so that what else the machine does falls on both.
-    for replicas in [1, 10, 50] {
-        let rounds = if replicas == 50 { effort.rounds.div_ceil(3) } else { effort.rounds };
-        let (mut ours, mut theirs) = (vec![], vec![]);
-        for _ in 0..rounds {
-            ours.push(limpet.deploy(replicas));
-            if let Some(swarm) = &mut swarm {
-                theirs.push(swarm.deploy(replicas));
-            }
-        }
-        table.times(&format!("deploy → running, {replicas} replica(s)"), &ours, &theirs);
+    println!("{}", table.text());
+    if !quick && !has("--idle") && !has("--updates") {
+        let page = std::fs::read_to_string(PAGE).unwrap();
+        std::fs::write(PAGE, table.page(&page, effort)).unwrap();
+        println!("written to {PAGE}");
     }
-    let (mut ours, mut theirs) = (vec![], vec![]);
-    for _ in 0..effort.rounds {
-        ours.push(limpet.kill_and_replace());
-        if let Some(swarm) = &mut swarm {
-            theirs.push(swarm.kill_and_replace());
-        }
-    }
-    table.times("kill -9 of a container → its replacement runs", &ours, &theirs);
+}
+
+fn everything(table: &mut Table, effort: Effort, limpet: &mut Limpet) {
+    let mut swarm = Swarm::start();
+    deploys(table, effort, limpet, swarm.as_mut());
+    updates(table, effort, limpet, swarm.as_mut());
     table.memory(
         "node memory, idle",
         &limpet.memory(0),
@@ -84,9 +85,36 @@ fn main() {
         &[],
     );
     table.rows.extend(limpet.idle(effort.idle_seconds));
-    println!("{}", table.text());
-    if !quick {
-        std::fs::write("docs/benchmarks.md", table.page(effort)).unwrap();
-        println!("written to docs/benchmarks.md");
+}
+
+/// The two take turns, so that what else the machine does falls on both.
+fn deploys(table: &mut Table, effort: Effort, limpet: &mut Limpet, mut swarm: Option<&mut Swarm>) {
+    for replicas in [1, 10, 50] {
+        let rounds = if replicas == 50 { effort.rounds.div_ceil(3) } else { effort.rounds };
+        let (mut ours, mut theirs) = (vec![], vec![]);
+        for _ in 0..rounds {
+            ours.push(limpet.deploy(replicas));
+            theirs.extend(swarm.as_mut().map(|swarm| swarm.deploy(replicas)));
+        }
+        table.times(&format!("deploy → running, {replicas} replica(s)"), &ours, &theirs);
     }
+    let (mut ours, mut theirs) = (vec![], vec![]);
+    for _ in 0..effort.rounds {
+        ours.push(limpet.kill_and_replace());
+        theirs.extend(swarm.as_mut().map(|swarm| swarm.kill_and_replace()));
+    }
+    table.times("kill -9 of a container → its replacement runs", &ours, &theirs);
+}
+
+fn updates(table: &mut Table, effort: Effort, limpet: &mut Limpet, swarm: Option<&mut Swarm>) {
+    let rounds = effort.rounds;
+    for replicas in [1, 5] {
+        for order in ["stop-first", "start-first"] {
+            let what = format!("rolling update, {replicas} replica(s), {order}, beyond the probes");
+            table.times(&what, &limpet.probed_updates(replicas, order, rounds), &[]);
+        }
+    }
+    let theirs = swarm.map(|swarm| swarm.updates(5, rounds)).unwrap_or_default();
+    let what = "update of 5 replicas, one at a time, stop-first, no checks → the last runs";
+    table.times(what, &limpet.updates(5, rounds), &theirs);
 }

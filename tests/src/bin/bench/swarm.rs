@@ -57,7 +57,7 @@ impl Swarm {
         Some(swarm)
     }
 
-    fn docker(&self) -> Command {
+    pub(crate) fn docker(&self) -> Command {
         let mut command = Command::new("docker");
         command.arg("-H").arg(format!("unix://{}", self.folder.path().join("sock").display()));
         command
@@ -75,20 +75,25 @@ impl Swarm {
         output(self.docker().arg("load").arg("-i").arg(&theirs));
     }
 
-    fn containers(&self) -> Vec<String> {
+    /// The name of the newest service.
+    pub(crate) fn service(&self) -> String {
+        format!("bench{}", self.count)
+    }
+
+    pub(crate) fn containers(&self) -> Vec<String> {
         output(self.docker().args(["ps", "-q", "--no-trunc"]))
             .split_whitespace()
             .map(str::to_owned)
             .collect()
     }
 
-    fn stamps_of(&self, containers: &[String]) -> Vec<u64> {
+    pub(crate) fn stamps_of(&self, containers: &[String]) -> Vec<u64> {
         containers.iter().flat_map(|id| stamps(&output(self.docker().args(["logs", id])))).collect()
     }
 
-    fn up(&mut self, replicas: usize) -> f64 {
+    pub(crate) fn up(&mut self, replicas: usize) -> f64 {
         self.count += 1;
-        let (name, replicas_text) = (format!("bench{}", self.count), replicas.to_string());
+        let (name, replicas_text) = (self.service(), replicas.to_string());
         let begin = monotonic_ns();
         output(self.docker().args([
             "service",
@@ -116,8 +121,8 @@ impl Swarm {
         ms_between(begin, found.into_iter().max().unwrap())
     }
 
-    fn down(&mut self) {
-        output(self.docker().args(["service", "rm", &format!("bench{}", self.count)]));
+    pub(crate) fn down(&mut self) {
+        output(self.docker().args(["service", "rm", &self.service()]));
         wait_for("all containers to be gone", || {
             let all = output(self.docker().args(["ps", "-aq"]));
             all.trim().is_empty().then_some(())

@@ -3,6 +3,10 @@
 use crate::Effort;
 use crate::measure::Memory;
 
+/// Between these two lines of the page stands what a run measured.
+const BEGIN: &str = "<!-- tests/bench: begin -->";
+const END: &str = "<!-- tests/bench: end -->";
+
 /// One row.
 pub(crate) struct Row {
     pub(crate) what: String,
@@ -24,6 +28,8 @@ fn goal(what: &str) -> &'static str {
         "kill -9 of a container → its replacement runs" => "p50 ≤ 100 ms",
         "node memory, idle" => "≤ 6 MiB PSS",
         "node memory, 50 containers" => "≤ 12 MiB PSS",
+        _ if what.starts_with("rolling update, 1") => "p50 ≤ 400 ms",
+        _ if what.starts_with("rolling update") => "p50 ≤ 400 ms a replica",
         _ => "",
     }
 }
@@ -76,20 +82,24 @@ impl Table {
         out
     }
 
-    pub(crate) fn page(&self, effort: Effort) -> String {
+    /// The page with this run's part in the place of the last one; what people wrote around it stays.
+    ///
+    /// # Panics
+    /// When the page does not say where that part is.
+    pub(crate) fn page(&self, old: &str, effort: Effort) -> String {
+        let (before, rest) = old.split_once(BEGIN).expect("the page has a begin of the table");
+        let (_, after) = rest.split_once(END).expect("the page has an end of the table");
+        format!("{before}{BEGIN}\n{}{END}{after}", self.part(effort))
+    }
+
+    fn part(&self, effort: Effort) -> String {
         let cpus = std::thread::available_parallelism().map_or(0, usize::from);
         let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         let date = crate::measure::output(std::process::Command::new("date").arg("+%Y-%m-%d"));
         format!(
-            "# Benchmarks\n\nWritten by `tests/bench` on {date} \
+            "Written by `tests/bench` on {date} \
              ({cpus} CPUs, {arch}, Linux {kernel}, cgroup v1, other load possible). Limpet and Docker Swarm took turns in one run, on the same machine, \
-             with the same image already on the node and host networking. {rounds} rounds each.\n\n{table}\n## How each figure is taken\n\n\
-             - **deploy → running**: from just before the deploy command is executed (`limpet apply`, `docker service create --detach`) to the first instruction of \
-             the last container, which prints CLOCK_MONOTONIC.\n\
-             - **kill -9 → replacement**: from the signal to the first instruction of the new container. Swarm runs with `--restart-delay 0s`.\n\
-             - **node memory**: `/proc/PID/smaps_rollup` over agent and keeper; for Swarm over dockerd, containerd and all shims (its manager is the same dockerd).\n\
-             - **idle**: {idle} s with one node and 10 containers. Wire bytes are both directions of the node's own network device, Ethernet headers included. \
-             Written bytes are what the kernel counts for the block device (`/proc/PID/io`).\n",
+             with the same image already on the node and host networking. {rounds} rounds each; {idle} s of idleness.\n\n{table}",
             arch = std::env::consts::ARCH,
             rounds = effort.rounds,
             idle = effort.idle_seconds,
