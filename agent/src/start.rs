@@ -218,7 +218,7 @@ fn assemble(
         secret: identity.secret.clone(),
         boot: counted.count,
     });
-    let network = networking(config, &identity, &ledger);
+    let network = networking(config, &identity, (&ledger, counted.count));
     Ok(ControlLoop::new(Parts {
         network,
         runtime: KeeperRuntime::connect(paths.clone(), exe),
@@ -237,7 +237,7 @@ fn assemble(
     }))
 }
 
-fn networking(config: &Config, identity: &Identity, ledger: &Ledger) -> Networking {
+fn networking(config: &Config, identity: &Identity, (ledger, boot): (&Ledger, u64)) -> Networking {
     if config.network.switch == Switch::Off {
         return Networking::off(Some(
             "networks of containers are switched off: services reach nobody unless they have \
@@ -255,9 +255,14 @@ fn networking(config: &Config, identity: &Identity, ledger: &Ledger) -> Networki
     let broker = &config.controller;
     let images = identity.image_host.clone().unwrap_or_else(|| broker.host.clone());
     let masters = [(broker.host.clone(), broker.port), (images, identity.image_port)];
-    let node = identity.node.clone();
-    let config = config.network.clone();
-    Networking::open(network::Settings { node, config, key, proof, masters })
+    Networking::open(network::Settings {
+        node: identity.node.clone(),
+        config: config.network.clone(),
+        key,
+        proof,
+        run: (config.run.clone(), boot),
+        masters,
+    })
 }
 
 fn registries(config: &Config, identity: &Identity) -> Registries {

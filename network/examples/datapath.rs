@@ -121,6 +121,7 @@ fn node_with(endpoints: u32) -> Node {
             device: node.ground.tag.device(number),
             leads_outside: true,
             node_access: false,
+            name_servers: vec![],
         });
         let address = node.picture.subnet.nth(u128::from(number % 250) + 2).unwrap();
         let core::net::IpAddr::V4(mut v4) = address else { panic!("{address} is of IPv4") };

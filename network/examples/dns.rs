@@ -45,7 +45,12 @@ fn picture() -> Picture {
         networks: ["shop_default".parse().unwrap()].into(),
         hostname: format!("host-{n}"),
         ready: true,
-        place: Place::Here(Local { device: "lv".into(), leads_outside: true, node_access: false }),
+        place: Place::Here(Local {
+            device: "lv".into(),
+            leads_outside: true,
+            node_access: false,
+            name_servers: vec![],
+        }),
     };
     let id = |n: u32| format!("shop.service-{}.{}", n % 50, n / 50 + 1).parse().unwrap();
     Picture {

@@ -102,6 +102,8 @@ pub struct Local {
     pub leads_outside: bool,
     /// Whether it may reach the node itself.
     pub node_access: bool,
+    /// Which name servers are asked for what Limpet does not know; with none those of the node.
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// Another node.

@@ -282,6 +282,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let commands_due_ms = self.time_commands();
         self.observed.forget(&self.wanted);
         self.look_at_schedules();
+        self.observed.set_lacks_addresses(self.network.lacks_addresses());
         let observed = &self.observed;
         self.prepared.retain(|key, _| observed.knows_image(key));
         let mut decision = reconcile(&self.wanted, &self.observed, self.clock.now_ms());

@@ -35,6 +35,7 @@ pub(crate) struct Traits {
     hostname: Option<String>,
     leads_outside: bool,
     node_access: bool,
+    name_servers: Vec<IpAddr>,
 }
 
 impl Traits {
@@ -46,6 +47,7 @@ impl Traits {
             hostname: spec.process.hostname.clone(),
             leads_outside: network.networks.values().any(|it| !it.internal),
             node_access: network.node_access,
+            name_servers: network.dns.iter().filter_map(|server| server.parse().ok()).collect(),
         }
     }
 }
@@ -121,6 +123,7 @@ fn local(id: &ContainerId, attached: &Attached) -> Option<Instance> {
             device: attached.device.clone(),
             leads_outside: traits.leads_outside,
             node_access: traits.node_access,
+            name_servers: traits.name_servers.clone(),
         }),
     })
 }

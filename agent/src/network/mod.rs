@@ -10,6 +10,7 @@
 
 mod draw;
 mod node;
+mod remembered;
 mod start;
 mod tasks;
 #[cfg(test)]
@@ -17,6 +18,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
 use limpet_network::datapath::{Datapath, DatapathError, Lack};
 use limpet_network::tag::Tag;
@@ -32,6 +34,7 @@ use crate::reconcile::Observed;
 use crate::runtime::{ContainerId, ContainerNetwork};
 use draw::{Attached, Traits};
 use node::Node;
+use remembered::Remembered;
 pub use tasks::{News, Task};
 
 /// What tasks tell waits here; the loop reads it in every turn.
@@ -50,6 +53,8 @@ pub struct Settings {
     pub key: PrivateKey,
     /// Proof for the controller that the key is this node's ([`limpet_seal::prove_mesh`]).
     pub proof: Vec<u8>,
+    /// The memory-backed folder, and which boot of the node this is.
+    pub run: (PathBuf, u64),
     /// Host and port of the broker, and those of the controller's HTTP server.
     pub masters: [(String, u16); 2],
 }
@@ -77,6 +82,7 @@ struct On {
     datapath: Datapath,
     /// What the assignment gave; none before it gave any.
     node: Option<Node>,
+    remembered: Remembered,
     /// Containers that have a device.
     attached: BTreeMap<ContainerId, Attached>,
     /// Networks of containers that are being made.
@@ -121,6 +127,7 @@ impl Networking {
             return Self { on: None, conditions };
         }
         let on = On {
+            remembered: Remembered::new(&settings.run.0, settings.run.1),
             settings,
             tag,
             datapath,
@@ -138,6 +145,12 @@ impl Networking {
             problem: None,
         };
         Self { on: Some(Box::new(on)), conditions }
+    }
+
+    /// Whether containers would have networks if the controller had given the node addresses.
+    #[must_use]
+    pub fn lacks_addresses(&self) -> bool {
+        self.on.as_ref().is_some_and(|on| on.node.is_none())
     }
 
     /// What the node lacks, for people.
@@ -251,7 +264,11 @@ impl Networking {
         let Some(on) = &mut self.on else { return };
         match news {
             News::Neighbour((node, said)) => {
-                on.dirty |= on.node.as_mut().is_some_and(|own| own.heard(node, said));
+                let Some(own) = &mut on.node else { return };
+                if own.heard(node, said) {
+                    on.dirty = true;
+                    on.remembered.write(own.neighbours());
+                }
             }
             News::Names(problem) => on.names_problem = problem,
         }
@@ -262,6 +279,7 @@ impl Networking {
     pub fn update(&mut self, observed: &Observed, now_ms: u64) -> (Vec<Task>, Option<u64>) {
         let Some(on) = &mut self.on else { return (vec![], None) };
         on.look_at(observed);
+        on.dirty |= on.node.as_mut().is_some_and(|node| node.doubt(now_ms));
         let again = on.again_ms.is_some_and(|at_ms| at_ms <= now_ms);
         if (on.dirty || again) && on.adopted {
             on.again_ms = None;
@@ -274,8 +292,10 @@ impl Networking {
             on.again_ms = Some(now_ms.saturating_add(AGAIN_MS));
         }
         on.prepare_ahead();
-        let patience = on.node.as_ref().and_then(|node| node.patience_ends_ms(now_ms));
-        (tasks, [on.again_ms, patience].into_iter().flatten().min())
+        let node = on.node.as_ref();
+        let patience = node.and_then(|node| node.patience_ends_ms(now_ms));
+        let doubt = node.and_then(Node::doubt_ends_ms);
+        (tasks, [on.again_ms, patience, doubt].into_iter().flatten().min())
     }
 
     /// What the controller is told; none while there is no network.
@@ -320,7 +340,8 @@ fn way_to(to: SocketAddr) -> std::io::Result<IpAddr> {
 }
 
 /// Whether a container gets a device.
-fn wants_network(spec: &Spec) -> bool {
+#[must_use]
+pub fn wants_network(spec: &Spec) -> bool {
     let network = &spec.network;
     network.mode == NetworkMode::Isolated && network.joins.is_none() && !network.networks.is_empty()
 }
@@ -331,7 +352,8 @@ impl On {
         match (network, &mut self.node) {
             (Some(network), Some(node)) if node.goes_on_with(network) => node.follow(network),
             (Some(network), _) => {
-                self.node = Some(Node::new(network.clone(), &self.attached));
+                let said = self.remembered.read();
+                self.node = Some(Node::new(network.clone(), &self.attached, said));
             }
             (None, None) => self.dirty = false,
             (None, Some(node)) => {

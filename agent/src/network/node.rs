@@ -27,6 +27,8 @@ use crate::start::chain;
 
 /// How long a peer may be silent before it is told to be unreachable.
 const PATIENCE_MS: u64 = 15_000;
+/// How long what a peer said to an earlier run of the agent counts before it says it again.
+const DOUBT_MS: u64 = 5_000;
 /// Which of a subnet's addresses is the node.
 const GATEWAY: u128 = 1;
 
@@ -40,6 +42,8 @@ pub(super) struct Node {
     /// How the kernel forwarded before; none before the node has its gateway address.
     stands_on: Option<SoleForwarder>,
     neighbours: BTreeMap<NodeId, Neighbour>,
+    /// Peers that said what is known of them to an earlier run of the agent, and until when that counts.
+    in_doubt: (BTreeSet<NodeId>, Option<u64>),
     /// Since when a peer has been silent.
     silent_since_ms: BTreeMap<NodeId, u64>,
     tunnel: Option<Tunnel>,
@@ -50,8 +54,14 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// A network in which nothing is done yet. Containers keep the addresses that they have.
-    pub(super) fn new(network: NodeNetwork, attached: &BTreeMap<ContainerId, Attached>) -> Self {
+    /// A network in which nothing is done yet. Containers keep the addresses that they have, and what
+    /// peers said to an earlier run of the agent counts for a while.
+    pub(super) fn new(
+        network: NodeNetwork,
+        attached: &BTreeMap<ContainerId, Attached>,
+        mut neighbours: BTreeMap<NodeId, Neighbour>,
+    ) -> Self {
+        neighbours.retain(|node, _| network.peers.iter().any(|peer| peer.node == *node));
         let first = draw::addresses(network.subnet, network.subnet6, GATEWAY);
         let gateway = first.unwrap_or(Addresses { v4: std::net::Ipv4Addr::UNSPECIFIED, v6: None });
         let mut node = Self {
@@ -62,7 +72,8 @@ impl Node {
                 network.virtual_addresses6,
             ),
             stands_on: None,
-            neighbours: BTreeMap::new(),
+            in_doubt: (neighbours.keys().cloned().collect(), None),
+            neighbours,
             silent_since_ms: BTreeMap::new(),
             tunnel: None,
             names: watch::Sender::new(Arc::new(Names::default())),
@@ -97,6 +108,7 @@ impl Node {
         if !self.network.peers.iter().any(|peer| peer.node == node) {
             return false;
         }
+        self.in_doubt.0.remove(&node);
         match said {
             Some(said) => {
                 self.silent_since_ms.remove(&node);
@@ -104,6 +116,33 @@ impl Node {
             }
             None => self.neighbours.remove(&node).is_some(),
         }
+    }
+
+    /// What is known of the peers.
+    pub(super) const fn neighbours(&self) -> &BTreeMap<NodeId, Neighbour> {
+        &self.neighbours
+    }
+
+    /// Forgets of peers what an earlier run of the agent heard and this one has not for too long.
+    /// Whether that is news.
+    pub(super) fn doubt(&mut self, now_ms: u64) -> bool {
+        let (peers, until_ms) = &mut self.in_doubt;
+        if peers.is_empty() {
+            *until_ms = None;
+            return false;
+        }
+        if now_ms < *until_ms.get_or_insert(now_ms.saturating_add(DOUBT_MS)) {
+            return false;
+        }
+        for peer in std::mem::take(peers) {
+            self.neighbours.remove(&peer);
+        }
+        *until_ms = None;
+        true
+    }
+
+    pub(super) const fn doubt_ends_ms(&self) -> Option<u64> {
+        self.in_doubt.1
     }
 
     /// A container has these addresses already.

@@ -39,10 +39,7 @@ impl On {
     }
 
     fn attach(&mut self, id: &ContainerId, spec: &Spec) -> Result<(Attached, OwnedFd), String> {
-        let node = self.node.as_mut().ok_or(
-            "the controller has given this node no addresses for networks yet; it may be older than \
-             the agent",
-        )?;
+        let node = self.node.as_mut().ok_or("the node has no addresses for networks any more")?;
         node.stand(&mut self.datapath)?;
         let owner = (id.instance.clone(), id.attempt);
         let addresses = node.book.take(&owner, wish(spec)).map_err(|error| chain(&error))?;

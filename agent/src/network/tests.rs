@@ -8,6 +8,7 @@ use limpet_protocol::network::{Neighbour, NeighbourInstance, NetworkedService, N
 use limpet_protocol::spec::{Attachment, EndpointMode, ImageSource, Spec};
 
 use super::draw::{Attached, Known, Traits, addresses, draw, told};
+use super::node::Node;
 
 fn network() -> NodeNetwork {
     let service = |application: &str, service: &str, network: &str| NetworkedService {
@@ -107,4 +108,22 @@ fn the_picture_is_what_is_known() {
     );
     assert_eq!(own.addresses, ["10.129.0.2".parse::<IpAddr>().unwrap()]);
     assert_eq!(own.hostname.as_deref(), Some("shopfront"));
+}
+
+#[test]
+fn what_an_earlier_run_heard_counts_for_a_while() {
+    let says = |slot: &str| Neighbour { instances: vec![db(slot, "10.129.1.5")] };
+    let [near, far, stranger] = ["near", "far", "stranger"].map(|node| node.parse().unwrap());
+    let said = [(near, says("shop.db.1")), (far, says("shop.db.2")), (stranger, says("shop.db.3"))];
+    let mut node = Node::new(network(), &BTreeMap::new(), said.into());
+    let known = |node: &Node| node.neighbours().keys().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(known(&node), ["far", "near"]);
+    assert!(!node.doubt(1_000));
+    assert_eq!(node.doubt_ends_ms(), Some(6_000));
+    // Who says the same again is no news, and who says nothing is not known any more.
+    assert!(!node.heard("near".parse().unwrap(), Some(says("shop.db.1"))));
+    assert!(!node.doubt(5_999));
+    assert!(node.doubt(6_000));
+    assert_eq!((known(&node), node.doubt_ends_ms()), (vec!["near".to_owned()], None));
+    assert!(!node.doubt(7_000));
 }

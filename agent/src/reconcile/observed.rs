@@ -91,6 +91,7 @@ pub struct Observed {
     attempts: Attempts,
     /// Of the instances that have a schedule: whether a run may begin.
     gates: BTreeMap<InstanceId, Gate>,
+    lacks_addresses: bool,
 }
 
 impl Observed {
@@ -135,6 +136,16 @@ impl Observed {
     /// Whether a run of an instance with a schedule may begin.
     pub(super) fn gate(&self, instance: &InstanceId) -> Option<&Gate> {
         self.gates.get(instance)
+    }
+
+    /// Whether containers cannot have networks yet.
+    pub(super) const fn lacks_addresses(&self) -> bool {
+        self.lacks_addresses
+    }
+
+    /// The node has no addresses for networks yet, or has them now.
+    pub const fn set_lacks_addresses(&mut self, lacks: bool) {
+        self.lacks_addresses = lacks;
     }
 
     /// The gates as they are now.

@@ -12,7 +12,12 @@ use super::{
     Action, Container, ImageState, Life, Observed, Plan, PutOff, Wanted, WantedInstance, backoff,
     dependencies, schedule, status,
 };
+use crate::network::wants_network;
 use crate::runtime::ContainerId;
+
+/// What people are told of a container that waits for a network.
+const WAITS_FOR_ADDRESSES: &str = "waits for addresses: the controller has given this node none for \
+                                   networks yet; it may be older than the agent";
 
 /// The whole, seen from one instance.
 #[derive(Debug, Clone, Copy)]
@@ -277,6 +282,9 @@ fn blocked(
     let image = image_blocks(plan, scene.observed, want);
     if first && let Some(waits) = dependencies::waits_for(scene, want, plan.now_ms) {
         return Some((Phase::Waiting, Some(waits)));
+    }
+    if scene.observed.lacks_addresses() && wants_network(&want.spec) {
+        return Some((Phase::Waiting, Some(WAITS_FOR_ADDRESSES.to_owned())));
     }
     image.map(|reason| (Phase::Pulling, reason))
 }

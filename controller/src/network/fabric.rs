@@ -366,8 +366,14 @@ impl Fabric {
             return;
         }
         self.to_pick.insert(place);
-        let partners = node.links.iter().map(|(_, partner)| *partner);
-        self.stale.extend(partners);
+        // A partner is told which networks the two have in common, and nothing else of this.
+        let partners: Vec<Place> = node.links.iter().map(|(_, partner)| *partner).collect();
+        let shares = |place: &Place| {
+            let other = self.nodes.get(place);
+            let mut changed = networks.symmetric_difference(&left);
+            other.is_some_and(|other| changed.any(|network| other.networks.contains(network)))
+        };
+        self.stale.extend(partners.into_iter().filter(shares));
         for network in networks.difference(&left) {
             let members = self.networks.entry(network.clone()).or_default();
             members.nodes.insert(place, site.as_ref());

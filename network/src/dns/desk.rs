@@ -77,7 +77,10 @@ impl Desk {
             Answer::Refused => query.reply(Code::Refused),
             Answer::Forward => match self.outstanding.enter(from) {
                 Some(permit) => {
-                    let servers = self.upstreams.servers();
+                    let servers = match self.names.borrow().name_servers(from) {
+                        [] => self.upstreams.servers(),
+                        own => Arc::new(Servers::of(own)),
+                    };
                     let bytes = bytes.to_vec();
                     let query = Arc::new(query);
                     return Handled::Forward(Forward { query, bytes, servers, permit });

@@ -118,6 +118,12 @@ fn server(text: &str) -> Option<SocketAddr> {
 }
 
 impl Servers {
+    /// These servers; of more than resolvers take the first.
+    pub(super) fn of(addresses: &[IpAddr]) -> Self {
+        let addresses = addresses.iter().take(MAX_SERVERS).map(|it| (*it, PORT).into());
+        Self { addresses: addresses.collect(), first: AtomicUsize::new(0) }
+    }
+
     /// Asks until somebody knows. None if nobody answers at all.
     pub(super) async fn ask(self: &Arc<Self>, query: &Arc<Query>, bytes: &[u8]) -> Option<Vec<u8>> {
         let bytes: Arc<[u8]> = bytes.into();

@@ -60,6 +60,7 @@ pub(super) struct Asker {
     pub(super) networks: NetworkSet,
     pub(super) leads_outside: bool,
     pub(super) has_v6: bool,
+    name_servers: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone)]
@@ -144,6 +145,12 @@ impl Names {
         names
     }
 
+    /// The name servers that a container asks of its own, for what is not known here.
+    #[must_use]
+    pub fn name_servers(&self, asker: IpAddr) -> &[IpAddr] {
+        self.askers.get(&asker).map_or(&[], |asker| &asker.name_servers)
+    }
+
     fn add_instance(&mut self, attempt: &Attempt, instance: &Instance, networks: NetworkSet) {
         let target = Target::Instance(self.instances.len());
         let InstanceId { application, service, slot } = &attempt.0;
@@ -163,6 +170,7 @@ impl Names {
                 asker.applications.insert(application.clone());
                 asker.networks.extend(&networks);
                 asker.leads_outside |= local.leads_outside;
+                asker.name_servers.extend_from_slice(&local.name_servers);
                 asker.has_v6 |= instance.addresses.v6.is_some();
             }
         }

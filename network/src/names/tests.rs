@@ -39,7 +39,12 @@ fn instance(address: [u8; 4], networks: &[&str], place: Place) -> Instance {
 }
 
 fn here(leads_outside: bool) -> Place {
-    Place::Here(Local { device: "lv".into(), leads_outside, node_access: false })
+    Place::Here(Local {
+        device: "lv".into(),
+        leads_outside,
+        node_access: false,
+        name_servers: vec![],
+    })
 }
 
 fn id(text: &str) -> InstanceId {

@@ -6,7 +6,7 @@ use super::registers::{
     FIRST, address_bytes, key_bytes, name_bytes, padded_width, transport_number, width,
 };
 use crate::netlink::Attributes;
-use crate::rules::{Devices, Direction, Family, Field, Refusal, Side, Statement, Value};
+use crate::rules::{Devices, Direction, Family, Field, Refusal, Side, Statement, Transport, Value};
 
 /// Keys of `meta` (`enum nft_meta_keys`).
 const IN_NAME: u32 = 6;
@@ -37,6 +37,11 @@ const GOTO: u32 = (-4_i32).cast_unsigned();
 const VERDICT: u32 = 0;
 /// The second thing that is loaded, far enough behind an address.
 const SECOND: u32 = FIRST + 4;
+/// The flag of a packet that begins a TCP connection (RFC 9293).
+const SYN: u8 = 2;
+/// The key of `rt` (`enum nft_rt_keys`), and the kind of `exthdr` (`enum nft_exthdr_op`).
+const SEGMENT_SIZE: u32 = 3;
+const TCP_OPTION: u32 = 1;
 /// The type of an address that is the node's own (`RTN_LOCAL`, linux/rtnetlink.h).
 const LOCAL: u32 = 2;
 
@@ -82,6 +87,7 @@ fn write_statement(list: &mut Attributes<'_>, statement: &Statement) {
         }
         Statement::Established => write_bits(list, STATE, ESTABLISHED_OR_RELATED),
         Statement::Invalid => write_bits(list, STATE, INVALID),
+        Statement::ClampSegments => write_clamp(list),
         Statement::Translated => write_bits(list, STATUS, DESTINATION_TRANSLATED),
         Statement::In(fields, set) => {
             load(list, fields);
@@ -219,6 +225,27 @@ fn write_device(list: &mut Attributes<'_>, direction: Direction, devices: &Devic
         Devices::Named(name) => compare(list, how, &name_bytes(name)),
         Devices::Begin(prefix) => compare(list, how, prefix.as_bytes()),
     }
+}
+
+/// Writes the segment size of the route into the option of a packet with SYN. The kernel only ever
+/// makes it smaller (`nft_exthdr_tcp_set_eval`).
+fn write_clamp(list: &mut Attributes<'_>) {
+    meta(list, TRANSPORT, FIRST);
+    compare(list, EQUAL, &[transport_number(Transport::Tcp)]);
+    payload(list, FIRST, (TRANSPORT_HEADER, 13, 1));
+    mask(list, &[SYN]);
+    compare(list, DIFFERENT, &[0]);
+    expression(list, "rt", |rt| {
+        rt.big(1, FIRST).big(2, SEGMENT_SIZE);
+    });
+    // `enum nft_byteorder_attributes`: two bytes, to the order of the network.
+    expression(list, "byteorder", |order| {
+        order.big(1, FIRST).big(2, FIRST).big(3, 1).big(4, 2).big(5, 2);
+    });
+    // `enum nft_exthdr_attributes`: the option's kind (RFC 9293), where its value is, how long that is.
+    expression(list, "exthdr", |option| {
+        option.bytes(2, &[2]).big(3, 2).big(4, 2).big(6, TCP_OPTION).big(7, FIRST);
+    });
 }
 
 /// The type is the first byte of the message (RFC 792, RFC 4443).

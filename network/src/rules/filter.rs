@@ -158,6 +158,10 @@ fn draw_output(drawing: &mut Drawing<'_>) {
 /// What goes from one device to another.
 fn draw_forward(drawing: &mut Drawing<'_>) {
     drawing.hook("forward", filter(Point::Forward, FILTER));
+    // Who is not told by the routers between that packets are too long for the tunnel would wait.
+    if let Some(to) = drawing.tunnel(Direction::Out, true) {
+        drawing.rule("forward", [to, Statement::ClampSegments]);
+    }
     drawing.rule("forward", [Statement::Established, Statement::Accept]);
     let goto = |chain: &str| Statement::Goto(chain.into());
     let from = drawing.containers(Direction::In, true);

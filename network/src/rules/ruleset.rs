@@ -183,6 +183,9 @@ pub enum Statement {
     Invalid,
     /// The destination of its connection was translated.
     Translated,
+    /// It begins a TCP connection; its segments will be no longer than the way that it goes can bear
+    /// (RFC 6691). Nothing is decided.
+    ClampSegments,
     /// Its fields are in a set.
     In(Vec<Field>, String),
     /// Its fields say where it goes on; if they do not, the next rule is tried.

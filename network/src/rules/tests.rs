@@ -66,7 +66,7 @@ fn instance(addresses: Addresses, names: &[&str], place: Place) -> Instance {
 
 fn here(number: u32, leads_outside: bool, node_access: bool) -> Place {
     let device = ground(false).tag.device(number);
-    Place::Here(Local { device, leads_outside, node_access })
+    Place::Here(Local { device, leads_outside, node_access, name_servers: vec![] })
 }
 
 fn service(number: u8, ports: Vec<PublishedPort>) -> Service {

@@ -129,6 +129,9 @@ impl Display for Statement {
             Self::Family(Family::V6) => f.write_str("meta nfproto ipv6"),
             Self::Transport(transport) => write!(f, "meta l4proto {transport}"),
             Self::Port(port) => write!(f, "th dport {port}"),
+            Self::ClampSegments => {
+                f.write_str("tcp flags & syn != 0 tcp option maxseg size set rt mtu")
+            }
             Self::EchoRequest(Family::V4) => f.write_str("icmp type echo-request"),
             Self::EchoRequest(Family::V6) => f.write_str("icmpv6 type echo-request"),
             Self::Address(side, range, is) => {

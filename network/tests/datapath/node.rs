@@ -181,6 +181,7 @@ impl Node {
             device: attached.device.clone(),
             leads_outside: kind.leads_outside,
             node_access: kind.node_access,
+            name_servers: vec![],
         };
         let instance = Instance {
             addresses,

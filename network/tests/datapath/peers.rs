@@ -8,7 +8,7 @@ use std::thread;
 use limpet_network::picture::{Instance, Peer, Place};
 
 use crate::node::{Kind, Node, OUTSIDE, attempt, is_root, network, node_id, picture, port};
-use crate::talk::{ask, ask_in_vain, assert_prohibited, serve};
+use crate::talk::{PATIENCE, ask, ask_in_vain, assert_prohibited, connect, hear, serve};
 use crate::wire;
 
 /// Where neighbours tell each other of their instances.
@@ -123,6 +123,40 @@ fn a_port_of_one_node_leads_to_an_instance_on_another() {
     // The far node lets through what is published and nothing else, whoever asks.
     ask_in_vain(&three.outside, (web.v4(), 81));
     assert_prohibited(ask(&other.namespace, (web.v4(), 80)));
+}
+
+#[test]
+fn segments_are_no_longer_than_the_tunnel_bears() {
+    if !is_root() {
+        return;
+    }
+    let (mut three, mut four) = two_nodes();
+    let ends = [three.ground.tag.tunnel_device(), four.ground.tag.tunnel_device()];
+    for (node, end) in [&three, &four].into_iter().zip(&ends) {
+        node.namespace.run(|| wire::limit(end, 1420)).unwrap();
+    }
+    let near = three.container("web", 1, &Kind::on(&["front"]));
+    let web = in_its_thread(&mut four, |four| four.container("web", 2, &Kind::on(&["front"])));
+    tell(&mut three, &four, 4, ("web", 2));
+    for node in [&mut three, &mut four] {
+        node.publish("web", vec![port(8080, 80)]);
+    }
+    serve(&near.namespace, "near", (near.v4(), 80));
+    serve(&web.namespace, "web", (web.v4(), 80));
+    in_its_thread(&mut four, Node::apply);
+    let longest = |node: &mut Node, name: &str| {
+        node.apply();
+        let ask = || {
+            let mut stream = connect((OUTSIDE, 8080).into(), PATIENCE).unwrap();
+            assert_eq!(hear(&mut stream).unwrap().0, name);
+            socket2::SockRef::from(&stream).tcp_mss().unwrap()
+        };
+        node.outside.run(ask).unwrap()
+    };
+    // The client's own device bears more, and it learns of the tunnel by the handshake alone.
+    let here = longest(&mut three, "near");
+    three.ready("web", 1, false);
+    assert_eq!((here, longest(&mut three, "web")), (1448, 1368));
 }
 
 #[test]

@@ -10,7 +10,9 @@ use limpet_network::namespace::Namespace;
 
 /// How long what is answered may take on a machine with much to do. Nothing waits that long for
 /// something that does not happen, but a packet that is dropped.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How soon a datagram is sent again: kernels do not answer every one with an error (RFC 1812, 4.3.2.8).
+const AGAIN: Duration = Duration::from_millis(1_500);
 /// How long an answer is waited for that is not to come.
 const IMPATIENCE: Duration = Duration::from_millis(600);
 
@@ -96,16 +98,22 @@ pub(crate) fn udp_client(from: &Namespace, to: SocketAddr) -> UdpSocket {
     let any: IpAddr = if to.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
     let socket = from.run(|| UdpSocket::bind((any, 0))).unwrap().unwrap();
     socket.connect(to).unwrap();
-    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_read_timeout(Some(AGAIN)).unwrap();
     socket
 }
 
-/// Asks the server once.
+/// Asks the server, more than once if it says nothing.
 pub(crate) fn ask_again(socket: &UdpSocket) -> io::Result<(String, IpAddr)> {
-    socket.send(b"who")?;
-    let mut buffer = [0; 64];
-    let length = socket.recv(&mut buffer)?;
-    Ok(said(&buffer[..length]))
+    let begun = std::time::Instant::now();
+    loop {
+        socket.send(b"who")?;
+        let mut buffer = [0; 64];
+        match socket.recv(&mut buffer) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {}
+            heard => return Ok(said(&buffer[..heard?])),
+        }
+    }
 }
 
 /// That was refused at once, as if nothing listened.

@@ -99,6 +99,14 @@ pub(crate) fn start(name: &str) {
     request(RouteNetlinkMessage::SetLink(link));
 }
 
+/// Sets how long packets of a device of the namespace that the thread is in may be.
+pub(crate) fn limit(name: &str, bytes: u32) {
+    let mut link = LinkMessage::default();
+    link.header.index = index(name);
+    link.attributes.push(LinkAttribute::Mtu(bytes));
+    request(RouteNetlinkMessage::SetLink(link));
+}
+
 /// Gives a device of the namespace that the thread is in an address.
 pub(crate) fn address(device: &str, address: IpAddr, prefix: u8) {
     let mut message = AddressMessage::default();

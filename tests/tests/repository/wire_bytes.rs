@@ -14,12 +14,16 @@ use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
 use limpet_protocol::id::{ContentId, Slot, SpecHash};
 use limpet_protocol::message::{
-    Ask, ConfigContent, ControllerPresence, JoinReply, JoinRequest, NodeFacts, NodePresence,
+    Ask, ConfigContent, ControllerPresence, JoinReply, JoinRequest, Mesh, NodeFacts, NodePresence,
     SealKey, SealedSecret, Signed,
+};
+use limpet_protocol::network::{
+    Neighbour, NeighbourInstance, NeighbourMessage, NetworkReport, NetworkedService, NodeNetwork,
+    Peer,
 };
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, NoImage, Report};
-use limpet_protocol::spec::{ContentMount, ImageSource, Spec};
+use limpet_protocol::spec::{ContentMount, EndpointMode, ImageSource, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -80,6 +84,7 @@ fn all_messages() -> String {
     enrolment(&mut out);
     calls(&mut out);
     contents(&mut out);
+    networks(&mut out);
     out
 }
 
@@ -295,6 +300,57 @@ fn contents(out: &mut String) {
         mode: 0o440,
     };
     line(out, "spec-with-secret", &Spec { secrets: vec![mount], ..spec() });
+}
+
+/// What nodes are told of networks, what they tell each other, and what they tell of it.
+fn networks(out: &mut String) {
+    let network = || "shop_back".parse().unwrap();
+    let service = NetworkedService {
+        application: "shop".parse().unwrap(),
+        service: "db".parse().unwrap(),
+        networks: [(network(), vec!["database".to_owned()])].into(),
+        mode: EndpointMode::Vip,
+        ports: vec![],
+    };
+    let peer = Peer {
+        node: "n2".parse().unwrap(),
+        key: vec![7; 32],
+        endpoints: vec!["192.0.2.2:51820".parse().unwrap()],
+        subnet: "10.129.1.0/24".parse().unwrap(),
+        subnet6: "fd00:0:0:2::/64".parse().unwrap(),
+        same_site: true,
+        networks: vec![network()],
+    };
+    let told = NodeNetwork {
+        pool: "10.128.0.0/10".parse().unwrap(),
+        subnet: "10.129.0.0/24".parse().unwrap(),
+        pool6: "fd00::/48".parse().unwrap(),
+        subnet6: "fd00:0:0:1::/64".parse().unwrap(),
+        virtual_addresses: "10.128.0.0/16".parse().unwrap(),
+        virtual_addresses6: "fd00::/64".parse().unwrap(),
+        services: vec![service],
+        peers: vec![peer],
+    };
+    line(out, "node-network", &told);
+    let instance = NeighbourInstance {
+        instance: "shop.db.1".parse().unwrap(),
+        attempt: 2,
+        addresses: vec!["10.129.1.5".parse().unwrap()],
+        networks: vec![network()],
+        hostname: None,
+        ready: true,
+    };
+    let state = Some(Neighbour { instances: vec![instance] });
+    line(out, "neighbour", &NeighbourMessage { within_ms: 1000, state });
+    line(out, "neighbour-lives", &NeighbourMessage { within_ms: 1000, state: None });
+    let report = NetworkReport {
+        addresses: [("shop.web.1".parse().unwrap(), "10.129.0.2".parse().unwrap())].into(),
+        unreachable: vec!["n2".parse().unwrap()],
+        tunnel: None,
+    };
+    line(out, "network-report", &report);
+    let endpoints = vec!["192.0.2.1:51820".parse().unwrap()];
+    line(out, "mesh", &Mesh { key: vec![7; 32], proof: vec![5; 32], endpoints });
 }
 
 #[test]

@@ -9,7 +9,9 @@ mod updates;
 use super::*;
 use crate::health::Outcome;
 use crate::runtime::{ContainerState, ContainerStatus};
-use limpet_protocol::spec::{Dependency, DependencyCondition, RestartCondition, RestartPolicy};
+use limpet_protocol::spec::{
+    Attachment, Dependency, DependencyCondition, RestartCondition, RestartPolicy,
+};
 
 const T0: u64 = 1_000_000;
 
@@ -113,6 +115,20 @@ fn shown(action: &Action) -> String {
         Action::Remove { id } => format!("remove {id}"),
         Action::Check { id, kind, .. } => format!("{} of {id}", kind.as_str()),
     }
+}
+
+#[test]
+fn a_container_with_a_network_waits_until_the_node_has_addresses() {
+    let web = spec("web", 1, |spec| {
+        spec.network.networks = [("front".parse().unwrap(), Attachment::default())].into();
+    });
+    let mut world = World::with_images(&[&web, &plain("alone", 1)]);
+    world.observed.set_lacks_addresses(true);
+    assert_eq!(world.step(), ["start shop.alone.1.1"]);
+    let [_, web] = world.statuses().try_into().unwrap();
+    assert!(web.starts_with("shop.web.1.1 waiting: waits for addresses"), "{web}");
+    world.observed.set_lacks_addresses(false);
+    assert_eq!(world.step(), ["start shop.web.1.1"]);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tokio::task::JoinHandle;
 
 use crate::place::Place;
 use client::{Asked, ask, ask_over_tcp, query};
-use picture::{INNER, WEB, picture};
+use picture::{CHOOSY, INNER, WEB, picture};
 use upstream::{Behaviour, Upstream};
 
 /// A server under test.
@@ -107,6 +107,22 @@ fn what_is_not_of_limpet_is_asked_of_others() {
         while ask(to, WEB, "example.org").await != Asked::addresses(&[other.marker()]) {
             tokio::task::yield_now().await;
         }
+        served.end().await;
+    });
+}
+
+#[test]
+fn who_has_a_name_server_of_its_own_has_that_asked() {
+    let Some(place) = Place::new() else { return };
+    place.run_async(|| async {
+        let nodes = Upstream::new(1, Behaviour::Answer).await;
+        let own = Upstream::new(9, Behaviour::Answer).await;
+        let served = Served::new(1, &[&nodes]).await;
+        let to = served.address;
+        assert_eq!(ask(to, CHOOSY, "example.org").await, Asked::addresses(&[own.marker()]));
+        assert_eq!(ask(to, CHOOSY, "web").await, Asked::addresses(&[[10, 128, 0, 1]]));
+        assert_eq!(ask(to, WEB, "example.org").await, Asked::addresses(&[nodes.marker()]));
+        assert_eq!((nodes.asked(), own.asked()), (1, 1));
         served.end().await;
     });
 }

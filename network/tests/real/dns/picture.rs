@@ -10,6 +10,14 @@ pub(super) const WEB: [u8; 4] = [127, 77, 0, 2];
 /// One that does not.
 pub(super) const INNER: [u8; 4] = [127, 77, 0, 9];
 
+/// One that has a name server of its own, and that.
+pub(super) const CHOOSY: [u8; 4] = [127, 77, 0, 3];
+const OWN_SERVER: [u8; 4] = [127, 88, 0, 9];
+
+fn local(leads_outside: bool) -> Local {
+    Local { device: "lv".into(), leads_outside, node_access: false, name_servers: vec![] }
+}
+
 fn v4(address: [u8; 4]) -> Addresses {
     Addresses { v4: address.into(), v6: None }
 }
@@ -27,7 +35,7 @@ pub(super) fn picture(workers: u8) -> Picture {
         networks: [network.parse().unwrap()].into(),
         hostname: "host".into(),
         ready: true,
-        place: Place::Here(Local { device: "lv".into(), leads_outside, node_access: false }),
+        place: Place::Here(local(leads_outside)),
     };
     let key = |service: &str| ("shop".parse().unwrap(), service.parse().unwrap());
     let attempt = |id: &str| (id.parse().unwrap(), 1);
@@ -36,6 +44,9 @@ pub(super) fn picture(workers: u8) -> Picture {
         (attempt("shop.inner.1"), instance(INNER, "inner", false)),
     ]
     .into();
+    let own = Local { name_servers: vec![OWN_SERVER.into()], ..local(true) };
+    let own = Instance { place: Place::Here(own), ..instance(CHOOSY, "net", true) };
+    instances.insert(attempt("shop.choosy.1"), own);
     for n in 0..workers {
         let worker = instance([127, 77, 1, n], "net", true);
         instances.insert(attempt(&format!("shop.worker.{}", n + 1)), worker);
