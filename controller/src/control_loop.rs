@@ -199,6 +199,7 @@ pub fn start(
         fabric: Fabric::new(pool),
         numbers: Numbers::new(pool.first(), pool.end()),
         unstored_numbers: BTreeSet::new(),
+        unnumbered: BTreeSet::new(),
         had_numbers: true,
         joins: Joins::new(store.clone(), welcome),
         calls: Calls::new(bus.clone(), callers),

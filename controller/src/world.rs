@@ -66,6 +66,8 @@ pub(crate) struct World {
     /// whether there was any left when the nodes were last looked at.
     pub(crate) numbers: Numbers,
     pub(crate) unstored_numbers: BTreeSet<NodeId>,
+    /// Nodes that need a part and found none left.
+    pub(crate) unnumbered: BTreeSet<NodeId>,
     pub(crate) had_numbers: bool,
     pub(crate) joins: Joins,
     pub(crate) calls: Calls,
@@ -321,6 +323,7 @@ impl World {
                 self.lost_at.retain(|(_, waiting)| waiting != id);
                 self.fabric.remove(id);
                 self.unstored_numbers.remove(id);
+                self.unnumbered.remove(id);
                 self.numbers.give_back(id);
                 self.look_at_numbers();
                 self.dispatch.forget(id);

@@ -2,10 +2,10 @@
 //!
 //! plan ▶ roll out ▶ commit the changed assignments ▶ publish them ▶ keep events ▶ acknowledge them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use limpet_protocol::assignment::Assignment;
+use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::codec;
 use limpet_protocol::id::{NodeId, SpecHash};
 
@@ -23,6 +23,23 @@ impl World {
     /// [`StoreError`] if the store failed: nothing was published that is not in it.
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
         self.advance_moves();
+        self.decide();
+        let mut shares = self.weave_shares();
+        if self.planner.is_dirty() {
+            // The pool was used up on the way: who found nothing left goes elsewhere before it is told.
+            self.decide();
+            shares.extend(self.weave_shares());
+        }
+        self.settle_removed().await?;
+        self.settle_progress().await?;
+        self.settle_assignments(shares).await?;
+        self.settle_rollouts().await?;
+        self.settle_facts().await?;
+        self.settle_events().await
+    }
+
+    /// Plans and rolls out; notes whom that concerns.
+    fn decide(&mut self) {
         let changes = self.planner.plan();
         let reported = std::mem::take(&mut self.reported);
         for key in reported.union(&changes.services) {
@@ -32,12 +49,6 @@ impl World {
         self.stale_nodes.extend(changes.nodes.iter().cloned());
         self.roll(&changes.nodes);
         self.unsettled.extend(changes.nodes);
-        self.settle_removed().await?;
-        self.settle_progress().await?;
-        self.settle_assignments().await?;
-        self.settle_rollouts().await?;
-        self.settle_facts().await?;
-        self.settle_events().await
     }
 
     async fn settle_removed(&mut self) -> Result<(), StoreError> {
@@ -82,8 +93,10 @@ impl World {
         Ok(())
     }
 
-    async fn settle_assignments(&mut self) -> Result<(), StoreError> {
-        let mut shares = self.weave_shares();
+    async fn settle_assignments(
+        &mut self,
+        mut shares: BTreeMap<NodeId, Vec<AssignedService>>,
+    ) -> Result<(), StoreError> {
         while !self.unsettled.is_empty() {
             let nodes: BTreeSet<NodeId> = self.unsettled.iter().take(MAX_NODES).cloned().collect();
             self.unsettled.retain(|node| !nodes.contains(node));

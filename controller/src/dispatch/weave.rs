@@ -58,6 +58,8 @@ impl World {
             }
             self.weave(id);
         }
+        // Nodes were planned before it was known how much of the pool is left.
+        self.look_at_numbers();
         Ok(())
     }
 
@@ -101,8 +103,13 @@ impl World {
             }
         }
         let mut changed: BTreeSet<NodeId> = self.fabric.settle();
-        // Who takes part from now on needs addresses; with them it may be somebody's peer.
-        for id in changed.clone() {
+        // Who takes part from now on needs addresses, and so does who found none left before; with them
+        // it may be somebody's peer.
+        let waiting = match self.numbers.has_left() {
+            true => std::mem::take(&mut self.unnumbered),
+            false => BTreeSet::new(),
+        };
+        for id in changed.union(&waiting).cloned().collect::<Vec<_>>() {
             if self.numbers.get(&id).is_none() && self.fabric.takes_part(&id) {
                 self.number(&id);
             }
@@ -128,7 +135,8 @@ impl World {
     fn number(&mut self, id: &NodeId) {
         let Some(number) = self.numbers.take(id) else {
             tracing::error!(node = %id, pool = %self.fabric.pool().v4(), "no part of the pool is left");
-            return;
+            self.unnumbered.insert(id.clone());
+            return self.look_at_numbers();
         };
         tracing::debug!(node = %id, number, "has a part of the pool from now on");
         self.unstored_numbers.insert(id.clone());

@@ -283,6 +283,12 @@ impl Planner {
         Changes { nodes, services }
     }
 
+    /// Whether anything changed that was not planned for yet.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
     /// Has a service looked at.
     pub(super) fn look(&mut self, key: &ServiceKey, look: Look) {
         self.dirty.entry(key.clone()).or_default().add(look);

@@ -99,12 +99,21 @@ impl Rig {
     }
 
     async fn start_in(dir: tempfile::TempDir, listen: SocketAddr, lost_after: Duration) -> Self {
+        Self::start_with(dir, listen, |settings| settings.lost_after = lost_after).await
+    }
+
+    async fn start_with(
+        dir: tempfile::TempDir,
+        listen: SocketAddr,
+        change: impl FnOnce(&mut Settings),
+    ) -> Self {
         let store = Store::open(&dir.path().join("limpet.redb")).unwrap();
         let broker = broker::start(listen, store.clone()).await.unwrap();
         let address = broker.local_addr;
         let login = Some(broker.controller.clone());
         let shutdown = CancellationToken::new();
-        let settings = settings(address, login, lost_after);
+        let mut settings = settings(address, login, NEVER);
+        change(&mut settings);
         let (handle, task) =
             control_loop::start(settings, store.clone(), shutdown.clone()).unwrap();
         Self { store, broker: Some(broker), address, handle, task, shutdown, dir }

@@ -224,3 +224,79 @@ async fn ports_of_a_range_stay_where_they_are() {
     assert_eq!((ports(&kept), kept.generation), (held, generation), "nothing was told anew");
     rig.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_is_used_up_is_a_reason_and_a_node_that_goes_leaves_room() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = |settings: &mut Settings| {
+        settings.network = ("10.0.0.0/20".parse().unwrap(), 22);
+    };
+    let mut rig = Rig::start_with(dir, "127.0.0.1:0".parse().unwrap(), small).await;
+    let token = rig.token().await;
+    let mut agents = vec![];
+    for name in ["a", "b", "c", "d"] {
+        agents.push(rig.agent(&token, name).await);
+    }
+    let mut web = networked("web", "a");
+    (web.mode, web.placement) = (Mode::Global, Placement::default());
+    rig.apply(of(vec![web])).await;
+    // The first of four parts has the addresses that stand for services.
+    let full = "no suitable node (1 node has no address left in the pool of the fleet)";
+    let says = |v: &View| {
+        v.instances.iter().any(|i| i.reason.as_deref().is_some_and(|why| why.ends_with(full)))
+    };
+    let view = rig.sees("the reason", says).await;
+    let open = view.instances.iter().find(|i| i.reason.is_some()).unwrap();
+    let without =
+        open.node.clone().or_else(|| open.reason.as_ref()?.split(' ').next().map(Into::into));
+    let without = without.unwrap();
+    for agent in &agents {
+        let heard = agent.heard.lock().unwrap();
+        let bare = heard.iter().any(|it| it.network.is_none() && !it.services.is_empty());
+        assert!(!bare, "{} was told of a service before it had addresses", agent.badge.node);
+    }
+    // The pool stays what it is as long as a node has addresses of it.
+    let (dir, listen) = rig.stop().await;
+    let other = |settings: &mut Settings| {
+        settings.network = ("10.64.0.0/10".parse().unwrap(), 24);
+    };
+    rig = Rig::start_with(dir, listen, other).await;
+    assert_eq!(rig.handle.pool.v4().to_string(), "10.0.0.0/20");
+    let gone = ["a", "b", "c", "d"].into_iter().find(|name| *name != without).unwrap();
+    rig.commit(Op::Delete(Key::Node(gone.parse().unwrap()))).await;
+    let waits = agents.iter().find(|agent| agent.badge.node.as_str() == without).unwrap();
+    let mut last = FakeAgent::start(rig.address, waits.badge.clone(), 2).await;
+    let given = last.holds(|it| it.network.is_some()).await;
+    assert!(told(&given).starts_with("10.0."), "{}", told(&given));
+    assert!(told(&given).contains("/22 | web"), "{}", told(&given));
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_shares_a_network_goes_along() {
+    let mut rig = Rig::start(NEVER).await;
+    let token = rig.token().await;
+    let mut a = rig.agent(&token, "a").await;
+    let mut b = rig.agent(&token, "b").await;
+    let pair = |node: &str| {
+        let mut side = service("shop", "side", 1);
+        side.spec.network.joins = Some("web".parse().unwrap());
+        of(vec![networked("web", node), side])
+    };
+    let has_both = |it: &Assignment| it.services.len() == 2;
+    let revision = rig.apply(pair("a")).await;
+    a.holds(has_both).await;
+    rig.settled(revision).await;
+    let revision = rig.apply(pair("b")).await;
+    b.holds(has_both).await;
+    a.holds(|it| it.services.is_empty()).await;
+    rig.settled(revision).await;
+    let (answer, answered) = oneshot::channel();
+    let name = "shop.side.1".to_owned();
+    let ask = Request::Explain { subject: crate::answer::Subject::Any, name, answer };
+    rig.handle.requests.send(ask).await.unwrap();
+    let chain = answered.await.unwrap().1.unwrap().chain;
+    let placement = chain.iter().find(|link| link.link == "placement").unwrap();
+    assert_eq!(placement.says, "on node b, where shop.web.1 is, whose network it shares");
+    rig.stop().await;
+}
