@@ -3,39 +3,17 @@
 //! Every change notes whom it concerns: nodes whose peers have to be chosen anew (`to_pick`), and nodes
 //! whose picture may be another (`stale`). [`Fabric::settle`] does the first and tells the second.
 
-use core::net::SocketAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::id::{ApplicationName, NetworkName, NodeId, SpecHash};
 
 use super::MAX_PEERS;
+use super::card::Card;
 use super::facts::{Facts, Run};
 use super::links::Rank;
 use super::pool::Pool;
 use super::ring::{Crowd, Place, Ring, Site};
 use crate::plan::ServiceKey;
-
-/// What others have to know of a node.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Card {
-    /// Its number in the pool.
-    pub number: u32,
-    /// The value of its label `site`.
-    pub site: Option<String>,
-    /// How others reach it; none if nobody does.
-    pub mesh: Option<MeshCard>,
-    /// It was given up: others are asked first.
-    pub lost: bool,
-}
-
-/// How a node is reached by others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MeshCard {
-    /// Its public key.
-    pub key: Vec<u8>,
-    /// Where it listens.
-    pub endpoints: Vec<SocketAddr>,
-}
 
 /// A service, as far as others have to know it.
 #[derive(Debug, Clone, Default)]
@@ -366,14 +344,14 @@ impl Fabric {
             return;
         }
         self.to_pick.insert(place);
-        // A partner is told which networks the two have in common, and nothing else of this.
         let partners: Vec<Place> = node.links.iter().map(|(_, partner)| *partner).collect();
-        let shares = |place: &Place| {
-            let other = self.nodes.get(place);
-            let mut changed = networks.symmetric_difference(&left);
-            other.is_some_and(|other| changed.any(|network| other.networks.contains(network)))
+        // A partner sees of it the networks that they have in common.
+        let changed: Vec<&NetworkName> = left.symmetric_difference(&networks).collect();
+        let sees = |partner: &Place| {
+            let partner = self.nodes.get(partner);
+            partner.is_some_and(|it| changed.iter().any(|network| it.networks.contains(*network)))
         };
-        self.stale.extend(partners.into_iter().filter(shares));
+        self.stale.extend(partners.into_iter().filter(sees));
         for network in networks.difference(&left) {
             let members = self.networks.entry(network.clone()).or_default();
             members.nodes.insert(place, site.as_ref());

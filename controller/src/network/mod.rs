@@ -14,6 +14,7 @@
 //! The result follows from what is known alone, not from the way there; the cost follows what changed and
 //! whom that concerns, not the fleet.
 
+mod card;
 pub mod fabric;
 mod facts;
 mod links;
@@ -23,7 +24,8 @@ mod picture;
 pub mod pool;
 mod ring;
 
-pub use fabric::{Card, Fabric, MeshCard};
+pub use card::{Card, MeshCard};
+pub use fabric::Fabric;
 pub use facts::{Facts, Run};
 
 /// Nodes that a node has as peers for one service that it does not run itself: enough to balance over, and

@@ -404,7 +404,7 @@ fn a_change_looks_at_those_whom_it_concerns() {
     let both = [(everywhere.clone(), run(0)), (alone.clone(), run(5))];
     fabric.set_runs(&id(7), both.into());
     assert_eq!(fabric.to_pick.len(), 1);
-    assert!(fabric.settle().len() <= 1 + 2 * MAX_PEERS_PER_SERVICE);
+    assert_eq!(fabric.settle(), [id(7)].into(), "nor is anybody else told");
     // A node that is given up concerns those before it on the ring.
     fabric.set_card(&id(9), Some(Card { lost: true, ..card(9) }));
     let concerned = fabric.to_pick.len();
