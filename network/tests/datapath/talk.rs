@@ -13,6 +13,7 @@ use limpet_network::namespace::Namespace;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How soon a datagram is sent again: kernels do not answer every one with an error (RFC 1812, 4.3.2.8).
 const AGAIN: Duration = Duration::from_millis(1_500);
+const TRIES: u32 = 6;
 /// How long an answer is waited for that is not to come.
 const IMPATIENCE: Duration = Duration::from_millis(600);
 
@@ -104,16 +105,17 @@ pub(crate) fn udp_client(from: &Namespace, to: SocketAddr) -> UdpSocket {
 
 /// Asks the server, more than once if it says nothing.
 pub(crate) fn ask_again(socket: &UdpSocket) -> io::Result<(String, IpAddr)> {
-    let begun = std::time::Instant::now();
-    loop {
+    let mut buffer = [0; 64];
+    for _ in 1..TRIES {
         socket.send(b"who")?;
-        let mut buffer = [0; 64];
         match socket.recv(&mut buffer) {
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock && begun.elapsed() < PATIENCE => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             heard => return Ok(said(&buffer[..heard?])),
         }
     }
+    socket.send(b"who")?;
+    let length = socket.recv(&mut buffer)?;
+    Ok(said(&buffer[..length]))
 }
 
 /// That was refused at once, as if nothing listened.
