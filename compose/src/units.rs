@@ -86,6 +86,17 @@ pub(crate) fn thousandths(text: &str) -> Option<u32> {
     u32::try_from(whole((number * 1000.0).round())?).ok()
 }
 
+/// Thousandths of a number that may be large: `1.5` is 1500.
+pub(crate) fn fine(text: &str) -> Option<u64> {
+    let number: f64 = text.trim().parse().ok()?;
+    whole((number * 1000.0).round())
+}
+
+/// `25%`, or `25`.
+pub(crate) fn percent(text: &str) -> Option<u32> {
+    text.strip_suffix('%').unwrap_or(text).trim().parse().ok()
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -263,6 +274,8 @@ mod tests {
         }
         assert_eq!(thousandths("0.5"), Some(500));
         assert_eq!(thousandths("x"), None);
+        assert_eq!((fine("1.5"), fine("-1"), fine("x")), (Some(1500), None, None));
+        assert_eq!((percent("25%"), percent("25"), percent("a")), (Some(25), Some(25), None));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::UpdateOrder;
 use crate::id::{ApplicationName, ServiceName};
+use crate::scale::ScalePolicy;
 use crate::spec::Spec;
 
 /// A named set of services applied together.
@@ -43,6 +44,9 @@ pub struct Service {
     /// In which waves over the fleet (`deploy.x-rollout`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waves: Option<WavePolicy>,
+    /// How the number of instances follows the load (`deploy.x-autoscale`); none is not at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoscale: Option<ScalePolicy>,
     /// The greater is placed first and, where there is no room, in the place of the smaller
     /// (`deploy.x-priority`).
     #[serde(default, skip_serializing_if = "is_default")]
@@ -68,6 +72,7 @@ impl Service {
             update: UpdatePolicy::default(),
             rollback: UpdatePolicy::default(),
             waves: None,
+            autoscale: None,
             priority: 0,
             stopped: false,
         }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use crate::network::NodeNetwork;
+use crate::scale::Scaling;
 
 /// Where an assignment stands in the order of all assignments of its node.
 ///
@@ -68,6 +69,9 @@ pub struct AssignedService {
     /// nothing, and from controllers that do not judge it: their nodes wait for what they have alone.
     #[serde(rename = "m", default, skip_serializing_if = "Option::is_none")]
     pub met: Option<Vec<ServiceName>>,
+    /// Between which bounds the node decides how many of the slots run; none is all of them.
+    #[serde(rename = "c", default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<Scaling>,
 }
 
 impl AssignedService {
@@ -88,6 +92,7 @@ impl AssignedService {
             order: UpdateOrder::StopFirst,
             next: None,
             met: None,
+            scale: None,
         }
     }
 }

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::byte_string;
 use crate::id::InstanceId;
+use crate::scale::ScaleReport;
 use crate::spec::ImageSource;
 
 /// From the caller to the agent. An agent answers a kind that it does not know with an end that
@@ -63,6 +64,8 @@ pub enum CallIn {
     },
     /// Tell me what the instances of this node use.
     Load,
+    /// Tell me what you decided about the numbers of instances, with figures of now.
+    Scales,
     /// Tell me how many bytes you would fetch for these images.
     Missing {
         /// At most [`crate::limits::MAX_IMAGES_ASKED`]; more are left out.
@@ -151,6 +154,8 @@ pub enum CallOut {
     },
     /// What the instances of the node use.
     Load(Vec<InstanceLoad>),
+    /// What was decided about services that follow their load.
+    Scales(Vec<ScaleReport>),
     /// What would be fetched for each image, in the order of the question.
     Missing(Vec<Lacking>),
     /// Nothing more will come.

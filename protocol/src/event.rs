@@ -76,6 +76,8 @@ pub enum EventKind {
     Ready,
     /// An instance may not get traffic any more.
     NotReady,
+    /// Another number of instances was decided for a service.
+    Scaled,
     /// Something else.
     #[serde(other)]
     Other,

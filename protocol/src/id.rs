@@ -187,6 +187,46 @@ impl ApplicationName {
 #[serde(transparent)]
 pub struct Slot(pub u32);
 
+impl Slot {
+    /// Greatest slot that may have others beside it.
+    pub const MAX_HOME: u32 = 999;
+    /// Most slots beside one.
+    pub const MAX_BESIDE: u32 = 999;
+    /// What the number of a slot grows by for each of the slots before it.
+    const STRIDE: u32 = 1000;
+
+    /// The `count`-th slot, from 1, that a node adds beside one that was placed on it, of a service that
+    /// is scaled on each node by itself ([`crate::scale::Per::Node`]). No other slot has its number, so
+    /// no two nodes have instances of one name. None if either is out of bounds.
+    ///
+    /// ```
+    /// use limpet_protocol::id::Slot;
+    /// assert_eq!(Slot(1).beside(2), Some(Slot(1002)));
+    /// assert_eq!(Slot(1002).home(), (Slot(1), 2));
+    /// assert_eq!(Slot(7).home(), (Slot(7), 0));
+    /// assert_eq!((Slot(1000).beside(1), Slot(1).beside(1000)), (None, None));
+    /// ```
+    #[must_use]
+    pub const fn beside(self, count: u32) -> Option<Self> {
+        let home = self.0;
+        if home == 0 || home > Self::MAX_HOME || count == 0 || count > Self::MAX_BESIDE {
+            return None;
+        }
+        Some(Self(home * Self::STRIDE + count))
+    }
+
+    /// The slot that this one is beside, and the how many-th it is there: 0 is that slot itself. Says
+    /// so only of services that are scaled on each node by itself: others have plain slots with any
+    /// number.
+    #[must_use]
+    pub const fn home(self) -> (Self, u32) {
+        if self.0 < Self::STRIDE {
+            return (self, 0);
+        }
+        (Self(self.0 / Self::STRIDE), self.0 % Self::STRIDE)
+    }
+}
+
 impl fmt::Display for Slot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

@@ -2,8 +2,8 @@
 //!
 //! Everything that controller, agent and command line say to each other is defined here and only
 //! here: names ([`id`]), what a service is ([`spec`], [`application`]), what a node shall run
-//! ([`assignment`]), what it does run ([`report`], [`phase`]), the envelopes ([`message`]), where
-//! they are published ([`topic`]) and at which broker ([`broker_url`]), how the bytes look ([`codec`])
+//! ([`assignment`]) and how many by its load ([`scale`]), what it does run ([`report`], [`phase`]), the
+//! envelopes ([`message`]), where they are published ([`topic`]) and at which broker ([`broker_url`]), how the bytes look ([`codec`])
 //! and how large anything may be ([`limits`]).
 //!
 //! The crate is `no_std` so that the compiler keeps it pure: no clock, no files, no network.
@@ -28,6 +28,7 @@ pub mod message;
 pub mod network;
 pub mod phase;
 pub mod report;
+pub mod scale;
 pub mod spec;
 pub mod topic;
 pub mod zone;

@@ -58,6 +58,16 @@ pub const MIN_BANDWIDTH_BYTES: u64 = 1024;
 pub const MAX_INSTANCES_PER_NODE: usize = 500;
 /// Replicas of one service over the whole fleet.
 pub const MAX_REPLICAS: u32 = 10_000;
+/// Metrics that the number of instances of one service follows: each is asked for every few seconds.
+pub const MAX_METRICS_PER_SERVICE: usize = 8;
+/// Bytes of a metric's name, of a label of it and of the path where it is had.
+pub const MAX_METRIC_NAME_BYTES: usize = 256;
+/// Largest target of CPU or memory, in hundredths of what is reserved: beyond it nothing is left to follow.
+pub const MAX_SCALE_TARGET_PERCENT: u32 = 10_000;
+/// Longest time for which a wish has to last (`stabilizationWindowSeconds` of Kubernetes has the same).
+pub const MAX_SCALE_WINDOW_MS: u64 = 3_600_000;
+/// Longest time over which a rate counts (`periodSeconds` of Kubernetes has the same).
+pub const MAX_SCALE_PERIOD_MS: u64 = 1_800_000;
 /// Waves of one rollout.
 pub const MAX_WAVES: usize = 16;
 /// Events in one batch.

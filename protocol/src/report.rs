@@ -9,6 +9,7 @@ use crate::assignment::Generation;
 use crate::id::{InstanceId, SpecHash};
 use crate::network::NetworkReport;
 use crate::phase::Phase;
+use crate::scale::ScaleReport;
 
 /// The whole of what a node runs, published on change only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +36,9 @@ pub struct Report {
     /// [`crate::limits::MAX_NO_IMAGE`].
     #[serde(rename = "l", default, skip_serializing_if = "Vec::is_empty")]
     pub no_image: Vec<NoImage>,
+    /// What it decided about services that follow their load.
+    #[serde(rename = "s", default, skip_serializing_if = "Vec::is_empty")]
+    pub scales: Vec<ScaleReport>,
 }
 
 /// An image that could not be had.

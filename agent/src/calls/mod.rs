@@ -102,6 +102,8 @@ pub enum Heard {
     Signal(ExecId, i32),
     /// Read what the instances use, and answer it.
     Load,
+    /// Say what was decided about the numbers of instances.
+    Scales,
     /// Count what is missing of these images, answer it, and tell [`Calls::counted`].
     Missing(Vec<ImageSource>),
     /// Answer so.
@@ -138,6 +140,7 @@ impl Calls {
                 })
             }
             CallIn::Load => Ok(Heard::Load),
+            CallIn::Scales => Ok(Heard::Scales),
             CallIn::Missing { images } => Ok(self.missing(images)),
             CallIn::Input { sequence, data } => Ok(self.input(session, sequence, data)),
             CallIn::InputEnd => {

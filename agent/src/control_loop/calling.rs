@@ -56,6 +56,11 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Heard::Exec(task) => self.begin_exec(*task),
             Heard::Signal(exec, number) => self.kill_exec(exec, number),
             Heard::Missing(images) => self.count_missing(session.clone(), images),
+            Heard::Scales => {
+                for message in [CallOut::Scales(vec![]), CallOut::end(None)] {
+                    self.answer(Answer { session: session.clone(), message });
+                }
+            }
             Heard::Load => {
                 let loads = usage::of_instances(&self.paths, self.clock.now_ms());
                 for message in [CallOut::Load(loads), CallOut::end(None)] {

@@ -100,6 +100,7 @@ impl Reporter {
             instances: self.instances.values().cloned().collect(),
             staged: self.staged.clone(),
             no_image: self.no_image.clone(),
+            scales: vec![],
             network: self.network.clone(),
         }
     }

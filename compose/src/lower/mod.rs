@@ -4,6 +4,7 @@
 //! A value that Limpet cannot honour is an error here, a value that it takes otherwise than Docker
 //! a warning; both with their places.
 
+mod autoscale;
 mod contents;
 mod dependencies;
 mod deploy;
@@ -124,7 +125,10 @@ fn service(whole: &Whole, name: &ServiceName, reader: &mut Reader) -> Service {
         update.max_failure_ppm = update::ALL_PPM;
     }
     let rollback = update::policy(reader, "rollback_config");
-    Service { placement, labels, priority, update, rollback, waves, ..Service::new(spec, mode) }
+    let service = Service::new(spec, mode);
+    let mut service = Service { placement, labels, priority, update, rollback, waves, ..service };
+    autoscale::apply(reader, &mut service);
+    service
 }
 
 fn check_size(tree: &Node, application: &Application, problems: &mut Problems) {

@@ -6,6 +6,7 @@ use limpet_protocol::limits::{MAX_REPLICAS, MAX_WAVES};
 use super::deploy;
 use super::reader::Reader;
 use crate::node::Node;
+use crate::units::percent;
 
 const KEY: &str = "deploy.x-rollout";
 /// The keys below it.
@@ -110,9 +111,4 @@ fn portion(reader: &mut Reader, node: Option<&Node>, path: &str) -> Option<Porti
         reader.at(path).fail(node, message);
     }
     found
-}
-
-/// `25%`, or `25`.
-fn percent(text: &str) -> Option<u32> {
-    text.strip_suffix('%').unwrap_or(text).trim().parse().ok()
 }

@@ -158,7 +158,10 @@ impl Call {
                     self.passed_on += 1;
                 }
                 CallOut::End { .. } => self.ended = true,
-                CallOut::Credit { .. } | CallOut::Load(_) | CallOut::Missing(_) => {}
+                CallOut::Credit { .. }
+                | CallOut::Load(_)
+                | CallOut::Missing(_)
+                | CallOut::Scales(_) => {}
             }
             return Ok(answer);
         }

@@ -76,6 +76,7 @@ fn check_service(
     }
     check_schedule(service)?;
     check_waves(service)?;
+    check_scale(service)?;
     check_placement(service)
 }
 
@@ -171,6 +172,24 @@ fn check_waves(service: &Service) -> Result<(), Wrong> {
         return Err(("waves.success_percent", format!("{} is over 100", policy.success_percent)));
     }
     Ok(())
+}
+
+fn check_scale(service: &Service) -> Result<(), Wrong> {
+    let Some(policy) = &service.autoscale else { return Ok(()) };
+    policy.check(service).map_err(|problem| {
+        let field = match problem.field() {
+            "min" => "autoscale.min",
+            "max" => "autoscale.max",
+            "per" => "autoscale.per",
+            "cpu" => "autoscale.cpu_percent",
+            "memory" => "autoscale.memory_percent",
+            "metrics" => "autoscale.metrics",
+            "up" => "autoscale.up",
+            "down" => "autoscale.down",
+            _ => "autoscale",
+        };
+        (field, problem.to_string())
+    })
 }
 
 fn check_placement(service: &Service) -> Result<(), Wrong> {

@@ -84,9 +84,12 @@ fn chunks(call: Call, word: CallOut) -> impl Stream<Item = io::Result<Bytes>> {
                 Some((Err(io::Error::other(error)), (call, last)))
             }
             // No answer to a read; the stream goes on.
-            Ok(CallOut::Credit { .. } | CallOut::Load(_) | CallOut::Missing(_)) => {
-                Some((Ok(Bytes::new()), (call, None)))
-            }
+            Ok(
+                CallOut::Credit { .. }
+                | CallOut::Load(_)
+                | CallOut::Missing(_)
+                | CallOut::Scales(_),
+            ) => Some((Ok(Bytes::new()), (call, None))),
         }
     })
 }
@@ -124,7 +127,10 @@ pub(super) async fn write(
                 CallOut::End { error: Some(error), .. } => {
                     return Err(ApiError::bad_request(error));
                 }
-                CallOut::Chunk { .. } | CallOut::Load(_) | CallOut::Missing(_) => {}
+                CallOut::Chunk { .. }
+                | CallOut::Load(_)
+                | CallOut::Missing(_)
+                | CallOut::Scales(_) => {}
             }
             continue;
         }

@@ -95,7 +95,10 @@ async fn ask(api: &Api, node: &NodeId) -> Result<Vec<InstanceLoad>, String> {
             CallOut::End { error, .. } => {
                 return Err(error.unwrap_or_else(|| "it did not say".to_owned()));
             }
-            CallOut::Chunk { .. } | CallOut::Credit { .. } | CallOut::Missing(_) => {}
+            CallOut::Chunk { .. }
+            | CallOut::Credit { .. }
+            | CallOut::Missing(_)
+            | CallOut::Scales(_) => {}
         }
     }
 }

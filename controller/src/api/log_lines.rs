@@ -28,7 +28,10 @@ impl Lines {
     pub(super) fn take(&mut self, answer: CallOut) -> Vec<LogLine> {
         match answer {
             CallOut::Chunk { sequence, stream, data } => self.chunk(sequence, stream, data),
-            CallOut::Credit { .. } | CallOut::Load(_) | CallOut::Missing(_) => Vec::new(),
+            CallOut::Credit { .. }
+            | CallOut::Load(_)
+            | CallOut::Missing(_)
+            | CallOut::Scales(_) => Vec::new(),
             CallOut::End { error, .. } => {
                 self.ended = true;
                 let mut lines: Vec<LogLine> = [Stream::Stdout, Stream::Stderr]

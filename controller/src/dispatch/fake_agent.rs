@@ -309,6 +309,7 @@ impl Mind {
             instances,
             staged: vec![],
             no_image: vec![],
+            scales: vec![],
         };
         let topic = Topic::Have(self.badge.node.clone()).to_string();
         let bytes = codec::encode(&report).unwrap();

@@ -14,7 +14,7 @@ use super::KeyChange;
 const MAX_DEPTH: usize = 4;
 
 /// Where something is in a [`Service`], and how the file calls it. The first that fits counts.
-const KEYS: [(&str, &str); 44] = [
+const KEYS: [(&str, &str); 45] = [
     ("spec.image.reference", "image"),
     ("spec.image.digest", "image"),
     ("spec.image.from_controller", "image"),
@@ -56,6 +56,7 @@ const KEYS: [(&str, &str); 44] = [
     ("update", "deploy.update_config"),
     ("rollback", "deploy.rollback_config"),
     ("waves", "deploy.x-rollout"),
+    ("autoscale", "deploy.x-autoscale"),
     ("priority", "deploy.x-priority"),
     ("stopped", "(stopped by a person)"),
     ("", "deploy"),

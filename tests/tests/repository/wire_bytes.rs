@@ -23,6 +23,7 @@ use limpet_protocol::network::{
 };
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, NoImage, Report};
+use limpet_protocol::scale::{Figure, ScaleLimit, ScalePolicy, ScaleReport, Scaling};
 use limpet_protocol::spec::{ContentMount, EndpointMode, ImageSource, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -99,6 +100,9 @@ fn state(out: &mut String) {
     );
     let depends = AssignedService { met: Some(vec![]), ..service.clone() };
     line(out, "share-that-depends", &depends);
+    let policy = ScalePolicy { cpu_percent: Some(60), ..ScalePolicy::between(1, 6) };
+    let scale = Some(Scaling { least: 1, most: 4, priority: 0, policy });
+    line(out, "share-that-scales", &AssignedService { scale, ..service.clone() });
     line(
         out,
         "assignment",
@@ -122,9 +126,11 @@ fn state(out: &mut String) {
             staged: vec![],
             network: None,
             no_image: vec![],
+            scales: vec![],
         },
     );
     state_of_images(out, generation);
+    state_of_scale(out);
     let event = Event {
         sequence: 1,
         at_ms: 5,
@@ -166,8 +172,36 @@ fn state_of_images(out: &mut String, generation: Generation) {
         staged: vec![SpecHash([9; 32])],
         network: None,
         no_image: vec![NoImage { spec: SpecHash([8; 32]), reason, tries: 3 }],
+        scales: vec![],
     };
     line(out, "report-of-images", &report);
+}
+
+fn state_of_scale(out: &mut String) {
+    let figure =
+        Figure { metric: "cpu".to_owned(), value: Some(92_500), target: 60_000, wish: Some(3) };
+    let scale = ScaleReport {
+        application: "shop".parse().unwrap(),
+        service: "web".parse().unwrap(),
+        running: 2,
+        wish: 3,
+        limit: ScaleLimit::Most,
+        idle: vec![Slot(7)],
+        figures: vec![figure],
+    };
+    let report = Report {
+        boot: 3,
+        sequence: 6,
+        observed: None,
+        instances: vec![],
+        staged: vec![],
+        network: None,
+        no_image: vec![],
+        scales: vec![scale.clone()],
+    };
+    line(out, "report-of-scale", &report);
+    line(out, "call-scales", &CallIn::Scales);
+    line(out, "call-out-scales", &CallOut::Scales(vec![scale]));
 }
 
 /// How a node joins, and asks.

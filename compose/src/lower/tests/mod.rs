@@ -268,7 +268,7 @@ fn what_would_misbehave_is_refused_by_name() {
         ],
     );
     refused("user: \"a\\0b\", environment: {\"A\\0\": b}", &["s.user: a text must", "a name must"]);
-    warned("deploy: {x-autoscale: {min: 1}}", "services.s.deploy.x-autoscale");
+    warned("deploy: {x-offline: {min: 1}}", "services.s.deploy.x-offline");
     let text = "services: {s: {image: i}}\nvolumes: {v: {driver: nfs, driver_opts: {a: b}}}\n";
     let errors = project(text).to_application().unwrap_err();
     let keys: Vec<_> = errors.iter().filter_map(|error| error.key_path()).collect();

@@ -40,6 +40,7 @@ async fn an_image_that_cannot_be_had_ends_the_update_at_once() {
         staged: vec![],
         network: None,
         no_image: vec![NoImage { spec: next, reason: "no such image".into(), tries: 1 }],
+        scales: vec![],
     };
     agent.publish(Topic::Have(node), codec::encode(&report).unwrap()).await;
     let paused = |view: &View| {

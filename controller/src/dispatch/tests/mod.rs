@@ -394,6 +394,7 @@ async fn a_node_that_is_ahead_of_a_restored_store_is_overtaken() {
         staged: vec![],
         network: None,
         no_image: vec![],
+        scales: vec![],
     };
     let topic = Topic::Have(agent.badge.node.clone());
     agent.publish(topic, codec::encode(&report).unwrap()).await;

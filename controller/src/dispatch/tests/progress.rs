@@ -56,6 +56,7 @@ fn completed(generation: Generation, spec: SpecHash) -> Vec<u8> {
         staged: vec![],
         network: None,
         no_image: vec![],
+        scales: vec![],
     };
     codec::encode(&report).unwrap()
 }
