@@ -46,6 +46,8 @@ pub const MAX_ITEMS: usize = 65_536;
 
 /// Services of one application.
 pub const MAX_SERVICES_PER_APPLICATION: usize = 256;
+/// Hooks of one kind of a service: they run one after the other.
+pub const MAX_HOOKS: usize = 16;
 /// Networks of one service: each is a set of rules on every node that runs it.
 pub const MAX_NETWORKS_PER_SERVICE: usize = 16;
 /// Further names of a service in one of its networks: every node that may ask for them keeps them.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use limpet_protocol::event::EventKind;
 use limpet_protocol::report::Health;
-use limpet_protocol::spec::{NetworkMode, ProbeAction};
+use limpet_protocol::spec::{Hook, NetworkMode, ProbeAction};
 
 use super::{ControlLoop, Images, Job};
 use crate::health::{Kind, Outcome};
@@ -40,7 +40,12 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 (*port, Question::Http { path: path.clone(), headers: headers.clone() })
             }
             ProbeAction::Command(command) => {
-                return self.check_by_command(action, of, command, timeout);
+                let hook = match of.kind {
+                    Kind::PostStart(index) => self.post_start_hook(&of.id, index),
+                    _ => None,
+                };
+                let command = hook.unwrap_or_else(|| Hook::plain(command.clone()));
+                return self.check_by_command(action, of, &command, timeout);
             }
         };
         self.observed.apply(action, of.begun_ms);

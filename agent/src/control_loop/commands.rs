@@ -1,11 +1,13 @@
-//! Checks that are commands in a container: begun, timed, ended.
+//! Checks and hooks that are commands in a container: begun, timed, ended.
 //!
 //! In: what is to be run, events of the runtime, the time. Out: an outcome for each, at the latest at
 //! its time-out: a command that cannot even be killed holds up nobody.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use limpet_protocol::spec::Hook;
 use tokio::sync::oneshot;
 
 use super::checks::CheckOf;
@@ -13,7 +15,9 @@ use super::{ControlLoop, Images, Job};
 use crate::health::Outcome;
 use crate::probe::command::{End, watch};
 use crate::reconcile::Action;
-use crate::runtime::{ExecId, ExecOutcome, ExecRequest, ExecStreams, Runtime, RuntimeError};
+use crate::runtime::{
+    ContainerId, ExecId, ExecOutcome, ExecRequest, ExecStreams, Runtime, RuntimeError,
+};
 use crate::signal::SIGKILL;
 
 /// A command has to begin within this; it is no part of the check's own time, as Docker has it
@@ -24,6 +28,7 @@ const BEGINS_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Command {
     timeout: Duration,
+    begins_within: Duration,
     /// When it is given up.
     deadline_ms: u64,
     /// It runs.
@@ -35,40 +40,50 @@ pub(super) struct Command {
 pub(super) type Commands = BTreeMap<ExecId, Command>;
 
 impl<R: Runtime, I: Images> ControlLoop<R, I> {
-    /// Begins a command. Whether it was begun.
+    /// Begins a check. Whether it was begun.
     pub(super) fn check_by_command(
         &mut self,
         action: &Action,
         of: CheckOf,
-        command: &[String],
+        command: &Hook,
         timeout: Duration,
     ) -> bool {
-        let streams = match ExecStreams::output_only() {
-            Ok(streams) => streams,
-            Err(error) => return self.not_begun(action, &of, format!("make a pipe: {error}")),
-        };
-        let (streams, output) = streams;
-        let request = ExecRequest {
-            container: of.id.clone(),
-            command: command.to_vec(),
-            environment: Vec::new(),
-            working_dir: None,
-            user: None,
-            streams,
-        };
-        let exec = match self.runtime.exec(request) {
-            Ok(exec) => exec,
-            Err(error @ RuntimeError::NotConnected { .. }) => {
-                return self.passed_on(action, Err(error));
+        match self.begin_command(&of.id, command, (BEGINS_WITHIN, timeout)) {
+            Ok((output, ended)) => {
+                self.observed.apply(action, of.begun_ms);
+                self.jobs
+                    .spawn(async move { Job::Checked { outcome: watch(output, ended).await, of } });
+                true
             }
-            Err(error) => return self.not_begun(action, &of, crate::start::chain(&error)),
-        };
-        self.observed.apply(action, of.begun_ms);
+            Err(error @ RuntimeError::NotConnected { .. }) => self.passed_on(action, Err(error)),
+            Err(error) => self.not_begun(action, &of, crate::start::chain(&error)),
+        }
+    }
+
+    /// Begins a command in a container, which has to begin and to end within these times. Gives its
+    /// output, and what will tell its end.
+    pub(super) fn begin_command(
+        &mut self,
+        id: &ContainerId,
+        command: &Hook,
+        (begins_within, timeout): (Duration, Duration),
+    ) -> Result<(OwnedFd, oneshot::Receiver<End>), RuntimeError> {
+        let (streams, output) = ExecStreams::output_only()
+            .map_err(|source| RuntimeError::Io { attempt: "make a pipe".to_owned(), source })?;
+        let environment = command.environment.iter();
+        let exec = self.runtime.exec(ExecRequest {
+            container: id.clone(),
+            command: command.command.clone(),
+            environment: environment.map(|(name, value)| (name.clone(), value.clone())).collect(),
+            working_dir: command.working_dir.clone(),
+            user: command.user.clone(),
+            streams,
+        })?;
         let (end, ended) = oneshot::channel();
-        let deadline_ms = of.begun_ms.saturating_add(ms(BEGINS_WITHIN));
-        self.commands.insert(exec, Command { timeout, deadline_ms, begun: false, end });
-        self.jobs.spawn(async move { Job::Checked { outcome: watch(output, ended).await, of } });
-        true
+        let deadline_ms = self.clock.now_ms().saturating_add(ms(begins_within));
+        let begun = Command { timeout, begins_within, deadline_ms, begun: false, end };
+        self.commands.insert(exec, begun);
+        Ok((output, ended))
     }
 
     /// It comes again after its interval, so that nothing is tried without a pause.
@@ -112,7 +127,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             let end = if command.begun {
                 End::TimedOut(command.timeout)
             } else {
-                let reason = format!("it did not begin within {BEGINS_WITHIN:?}");
+                let reason = format!("it did not begin within {:?}", command.begins_within);
                 End::Ended(ExecOutcome::Refused { reason })
             };
             drop(command.end.send(end));

@@ -101,13 +101,20 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     }
 
     fn stop(&mut self, action: &Action, id: &ContainerId, spec: Option<&Spec>) -> bool {
+        if self.leave(action, id, spec) {
+            return true;
+        }
+        let grace_ms = spec.map_or(DEFAULT_GRACE_MS, |spec| spec.stop.grace_period_ms);
+        let result = self.runtime.stop(id, self.stop_signal(id, spec), grace_ms);
+        self.passed_on(action, result)
+    }
+
+    /// The signal that ends a container.
+    pub(super) fn stop_signal(&self, id: &ContainerId, spec: Option<&Spec>) -> i32 {
         // Kept with the container: after a restart of the agent its image may not be looked up yet.
         let kept = self.observed.container(id).and_then(|container| container.stop_signal);
         let of_spec = || spec.and_then(|spec| spec.stop.signal);
-        let number = kept.or_else(of_spec).unwrap_or(signal::SIGTERM);
-        let grace_ms = spec.map_or(DEFAULT_GRACE_MS, |spec| spec.stop.grace_period_ms);
-        let result = self.runtime.stop(id, number, grace_ms);
-        self.passed_on(action, result)
+        kept.or_else(of_spec).unwrap_or(signal::SIGTERM)
     }
 
     pub(super) fn passed_on(&mut self, action: &Action, result: Result<(), RuntimeError>) -> bool {

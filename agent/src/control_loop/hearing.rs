@@ -213,6 +213,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             }
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
             Ok(Job::Checked { of, outcome }) => self.checked(&of, outcome),
+            Ok(Job::HookEnded { id, index, outcome }) => self.hook_ended(&id, index, outcome),
             Ok(Job::Counted) => self.calls.counted(),
             Ok(Job::CallEnded(session)) => {
                 self.calls.ended(&session);

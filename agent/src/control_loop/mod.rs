@@ -22,6 +22,7 @@ mod clock;
 mod commands;
 mod doing;
 mod hearing;
+mod hooks;
 mod images;
 mod memory;
 mod networks;
@@ -50,7 +51,7 @@ use crate::network::{Located, Networking};
 use crate::reconcile::{ImageKey, Observed, Wanted, WantedInstance, reconcile};
 use crate::report::Reporter;
 use crate::report::events::EventQueue;
-use crate::runtime::{ExecId, Runtime, RuntimePaths};
+use crate::runtime::{ContainerId, ExecId, Runtime, RuntimePaths};
 use crate::schedule::{Record, Runs};
 
 pub use clock::Clock;
@@ -123,6 +124,12 @@ enum Job {
         of: checks::CheckOf,
         outcome: crate::health::Outcome,
     },
+    /// A command before a stop has ended.
+    HookEnded {
+        id: ContainerId,
+        index: usize,
+        outcome: crate::health::Outcome,
+    },
     CallEnded(SessionId),
     /// A caller was told what is missing of images.
     Counted,
@@ -158,8 +165,9 @@ pub struct ControlLoop<R, I> {
     reporter: Reporter,
     events: EventQueue,
     news: news::News,
-    /// Checks that are commands in containers.
+    /// Checks and hooks that are commands in containers.
     commands: commands::Commands,
+    leaving: hooks::Leaving,
     calls: Calls,
     answers: (mpsc::Sender<Answer>, mpsc::Receiver<Answer>),
     jobs: JoinSet<Job>,
@@ -221,6 +229,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             events,
             news: news::News::default(),
             commands: commands::Commands::default(),
+            leaving: hooks::Leaving::default(),
             calls: Calls::default(),
             answers: mpsc::channel(ANSWER_QUEUE),
             jobs,

@@ -17,6 +17,7 @@
 //! | a live or startup probe that fails has the container replaced, a ready probe does not | the same |
 //! | before its first success a ready probe counts as failed | the same, `newWorker` |
 //! | a container with a `healthcheck` gets traffic from its first success on | SwarmKit, `agent/exec/dockerapi/controller.go` |
+//! | `post_start` hooks are done one after the other, each once; one that fails has the container replaced | Compose Specification, `post_start`; Kubernetes, `kuberuntime_container.go`, `startContainer` |
 //! | a check that could not be made counts for nothing | Kubernetes, `prober/worker.go` (Docker counts it as failed) |
 
 pub mod rules;
@@ -37,6 +38,8 @@ pub enum Kind {
     Live,
     /// `x-probe.ready`.
     Ready,
+    /// `post_start`, one of its commands in their order.
+    PostStart(u8),
 }
 
 impl Kind {
@@ -48,6 +51,7 @@ impl Kind {
             Self::Startup => "startup probe",
             Self::Live => "live probe",
             Self::Ready => "ready probe",
+            Self::PostStart(_) => "post_start hook",
         }
     }
 }
@@ -132,6 +136,7 @@ impl Checks {
 
     /// Checks that wait for their time, and when that is.
     pub fn waiting(&self) -> impl Iterator<Item = (Kind, u64)> {
+        let done = self.hooks_done();
         let started = self.verdict(Kind::Startup).is_none_or(|verdict| verdict == Some(true));
         self.checks
             .iter()
@@ -141,6 +146,7 @@ impl Checks {
                         Kind::Check => true,
                         Kind::Startup => check.verdict.is_none(),
                         Kind::Live | Kind::Ready => started,
+                        Kind::PostStart(index) => index == done && check.verdict.is_none(),
                     }
             })
             .map(|check| (check.kind, check.due_ms))
@@ -191,8 +197,27 @@ impl Checks {
         check.due_ms = check.due_ms.max(now_ms);
         check.spread = true;
         if kind == Kind::Startup && check.verdict == Some(true) {
-            for other in self.checks.iter_mut().filter(|other| other.kind != Kind::Check) {
+            let of_probes = |other: &&mut Check| matches!(other.kind, Kind::Live | Kind::Ready);
+            for other in self.checks.iter_mut().filter(of_probes) {
                 other.due_ms = other.due_ms.max(now_ms);
+            }
+        }
+    }
+
+    /// How many `post_start` hooks have been done.
+    #[must_use]
+    pub fn hooks_done(&self) -> u8 {
+        let done = |check: &&Check| {
+            matches!(check.kind, Kind::PostStart(_)) && check.verdict == Some(true)
+        };
+        u8::try_from(self.checks.iter().filter(done).count()).unwrap_or(u8::MAX)
+    }
+
+    /// So many `post_start` hooks were done by an earlier run of the agent.
+    pub fn skip_hooks(&mut self, done: u8) {
+        for check in &mut self.checks {
+            if matches!(check.kind, Kind::PostStart(index) if index < done) {
+                check.verdict = Some(true);
             }
         }
     }

@@ -1,8 +1,9 @@
 //! What a service and its image say about checks → rules with every number filled in.
 //!
-//! In: `healthcheck` and `x-probe` of a spec, the image's `HEALTHCHECK`. Out: [`Rule`]s. Numbers that
+//! In: `healthcheck`, `x-probe` and `post_start` of a spec, the image's `HEALTHCHECK`. Out: [`Rule`]s. Numbers that
 //! would keep a node busy with nothing else are raised to a floor.
 
+use limpet_protocol::limits::MAX_HOOKS;
 use limpet_protocol::spec::{HealthTest, Probe, ProbeAction, Spec};
 
 use super::Kind;
@@ -20,6 +21,11 @@ const RETRIES: u32 = 3;
 const SHORTEST_INTERVAL_MS: u64 = 20;
 /// No check may hang for longer.
 const LONGEST_TIMEOUT_MS: u64 = 3_600_000;
+
+/// No `post_start` hook takes longer: what does is stuck.
+const HOOK_TIMEOUT_MS: u64 = 300_000;
+/// A hook that could not be begun is tried again after this.
+const HOOK_AGAIN_MS: u64 = 1_000;
 
 /// One check, with every number filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,7 +64,24 @@ pub fn rules(spec: &Spec, image: Option<&ImageCheck>) -> Vec<(Kind, Rule)> {
         (Kind::Ready, &spec.probes.ready),
     ];
     let probes = probes.into_iter().filter_map(|(kind, it)| Some((kind, of_probe(it.as_ref()?))));
-    check.into_iter().chain(probes).collect()
+    check.into_iter().chain(probes).chain(hooks(spec)).collect()
+}
+
+/// `post_start`: each is done once, and fails at once.
+fn hooks(spec: &Spec) -> impl Iterator<Item = (Kind, Rule)> {
+    (0..).zip(spec.hooks.post_start.iter().take(MAX_HOOKS)).map(|(index, hook)| {
+        let rule = Rule {
+            action: ProbeAction::Command(hook.command.clone()),
+            delay_ms: 0,
+            interval_ms: HOOK_AGAIN_MS,
+            timeout_ms: HOOK_TIMEOUT_MS,
+            start_period_ms: 0,
+            start_interval_ms: 0,
+            successes: 1,
+            failures: 1,
+        };
+        (Kind::PostStart(index), rule)
+    })
 }
 
 /// The service's words go before the image's, one by one, as Docker has it

@@ -1,6 +1,6 @@
 //! Tables of the rules, each with the answers of single checks and what follows from them.
 
-use limpet_protocol::spec::{HealthCheck, HealthTest, ImageSource, Probe, Spec};
+use limpet_protocol::spec::{HealthCheck, HealthTest, Hook, ImageSource, Probe, Spec};
 use proptest::prelude::*;
 
 use super::rules::rules;
@@ -348,4 +348,32 @@ proptest! {
             prop_assert!(health_check_waits);
         }
     }
+}
+
+#[test]
+fn hooks_after_the_start_come_one_after_the_other_and_once() {
+    let hook = |word: &str| Hook::plain(vec![word.to_owned()]);
+    let spec = spec(|spec| spec.hooks.post_start = ["a", "b", "c"].map(hook).into());
+    let mut checks = checks(&rules(&spec, None));
+    let next = |checks: &Checks| checks.waiting().collect::<Vec<_>>();
+    assert_eq!(next(&checks), [(Kind::PostStart(0), T0)]);
+    assert_eq!((checks.health(), checks.ready()), (Some(Health::Starting), Some(false)));
+    answer(&mut checks, Kind::PostStart(0), true, 10);
+    assert_eq!(next(&checks), [(Kind::PostStart(1), T0)]);
+    // One that could not be made says nothing of the container, and is tried again after a while.
+    checks.begun(Kind::PostStart(1), T0 + 10);
+    assert_eq!(next(&checks), []);
+    checks.ended(Kind::PostStart(1), &Outcome::NotMade("no".to_owned()), (T0 + 10, T0 + 20));
+    assert_eq!(next(&checks), [(Kind::PostStart(1), T0 + 1_000)]);
+    // Another agent finds it running.
+    let mut found = Checks::new(rules(&spec, None), 0);
+    found.skip_hooks(checks.hooks_done());
+    found.begin(T0, Some(T0 + 5_000));
+    assert_eq!(next(&found), [(Kind::PostStart(1), T0 + 5_000)]);
+    for (index, checks) in [(1, &mut found), (2, &mut checks)] {
+        answer(checks, Kind::PostStart(1), true, 5_000);
+        answer(checks, Kind::PostStart(2), index == 1, 5_000);
+    }
+    assert_eq!((next(&found), found.health()), (vec![], Some(Health::Healthy)));
+    assert_eq!(checks.failed(), Some(Kind::PostStart(2)));
 }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::content::{self, ContentError};
 use super::passwd::{self, Identity};
 use super::plan::{DevicePlan, Plan};
+use super::subpath;
 use super::volume::{self, VolumeError};
 use crate::runtime::RuntimePaths;
 
@@ -80,6 +81,7 @@ pub(super) fn prepare(
     for wanted in &plan.volumes {
         volume::ensure(&paths.volumes(), wanted, &root, id)?;
     }
+    subpath::bind(paths, id, &plan.volumes, &root)?;
     content::make(&paths.data, &bundle, &plan.contents)?;
     write(&bundle.join("hostname"), &plan.hostname)?;
     write(&bundle.join("hosts"), &plan.hosts)?;

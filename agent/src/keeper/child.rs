@@ -20,6 +20,7 @@ use super::first::First;
 use super::passwd::Identity;
 use super::plan::Plan;
 use super::record::start_time;
+use super::subpath;
 use super::sys;
 use super::wire::MAX_MESSAGE_BYTES;
 use crate::runtime::RuntimePaths;
@@ -180,7 +181,7 @@ pub(super) fn create(
         let terminal = terminal.as_ref().map(AsRawFd::as_raw_fd);
         builder = builder.with_executor(First { terminal, init: plan.init });
     }
-    let mut container = builder
+    let built = builder
         .with_stdin(stdin)
         .with_stdout(stdout)
         .with_stderr(stderr)
@@ -188,8 +189,9 @@ pub(super) fn create(
         .with_systemd(false)
         .with_detach(true)
         .as_sibling(true)
-        .build()
-        .map_err(|e| chain(&e))?;
+        .build();
+    subpath::remove(paths, id).map_err(|e| format!("take folders of volumes away: {e}"))?;
+    let mut container = built.map_err(|e| chain(&e))?;
     let pid = container.pid().ok_or("libcontainer named no process")?.as_raw().unsigned_abs();
     let ticks = start_time(pid).ok_or("the container's process ended before it was started")?;
     say(control, &format!("created {pid} {ticks}"));
@@ -254,6 +256,7 @@ pub(super) fn clean(
     hierarchies.kill(&cgroup);
     hierarchies.remove(&cgroup).map_err(|error| format!("remove cgroup {cgroup}: {error}"))?;
     super::content::remove(&paths.bundle(id));
+    subpath::remove(paths, id).map_err(|e| format!("take folders of volumes away: {e}"))?;
     let rootfs = paths.bundle(id).join("rootfs");
     while rustix::mount::unmount(&rootfs, rustix::mount::UnmountFlags::DETACH).is_ok() {}
     for folder in [paths.writable(id), paths.states().join(id), paths.bundle(id)] {

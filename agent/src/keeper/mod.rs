@@ -36,6 +36,7 @@ pub(crate) mod record;
 mod seal;
 pub(crate) mod socket;
 pub(crate) mod start;
+mod subpath;
 mod sys;
 mod tenant;
 mod volume;

@@ -45,6 +45,14 @@ impl RuntimePaths {
     pub(crate) fn volumes(&self) -> PathBuf {
         self.data.join("volumes")
     }
+    /// Where folders within volumes are bound while containers are made.
+    pub(crate) fn subpaths_of(&self, id: &str) -> PathBuf {
+        self.run.join("subpaths").join(id)
+    }
+    /// That of the container's volume `index`.
+    pub(crate) fn subpath(&self, id: &str, index: usize) -> PathBuf {
+        self.subpaths_of(id).join(index.to_string())
+    }
     /// One container's cgroup, in each hierarchy.
     pub(crate) fn cgroup(&self, id: &str) -> String {
         format!("{}/{id}", self.cgroup_parent.trim_end_matches('/'))

@@ -60,6 +60,9 @@ pub(crate) struct VolumePlan {
     /// Whether it begins empty.
     #[serde(default)]
     pub no_copy: bool,
+    /// A folder within it that is mounted instead of all of it.
+    #[serde(default)]
+    pub subpath: Option<String>,
 }
 
 /// A config or secret in a container; where it goes is a mount of the configuration.

@@ -1,7 +1,7 @@
 //! Named volumes: folders under the volume root, first filled with what the image has there.
 //!
 //! As Docker does: a volume that is new takes the content, owner and mode of its place in the
-//! image, unless it is to begin empty. It is filled beside its place and renamed, so a volume is whole or not there.
+//! image, unless it is to begin empty or the container sees a folder of it only. It is filled beside its place and renamed, so a volume is whole or not there.
 
 use std::fs;
 use std::io;
@@ -25,6 +25,9 @@ pub(super) enum VolumeError {
     /// Its folder or content.
     #[error("make volume {name}")]
     Make { name: String, source: io::Error },
+    /// A folder within it.
+    #[error("find the folder {subpath} in volume {name}; there must be no link on the way to it")]
+    Subpath { name: String, subpath: String, source: io::Error },
 }
 
 /// Makes volume `wanted` under `volumes` if it is not there, with the content at its place in the
@@ -66,6 +69,7 @@ fn fill(
     let target = wanted.target.trim_start_matches('/');
     if let Ok(source) = rustix::fs::openat2(root, target, flags, Mode::empty(), resolve)
         && !wanted.no_copy
+        && wanted.subpath.is_none()
     {
         let source = PathBuf::from(format!("/proc/self/fd/{}/.", source.as_raw_fd()));
         let mut left = MAX_FILES;

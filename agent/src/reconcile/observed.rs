@@ -36,6 +36,8 @@ pub(super) struct Slot {
     pub(super) last_exit: Option<Exit>,
     /// The newest try that was seen to end, and when.
     ended: Option<(u32, u64)>,
+    /// How many `post_start` hooks of a try have been done.
+    hooks: Option<(u32, u8)>,
 }
 
 impl Slot {
@@ -81,6 +83,8 @@ pub struct Past(BTreeMap<String, PastOfSlot>);
 struct PastOfSlot {
     tries: Tries,
     ended: Option<(u32, u64)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hooks: Option<(u32, u8)>,
 }
 
 /// Everything the node has.
@@ -98,8 +102,8 @@ impl Observed {
     /// Nothing yet, but the attempt numbers of an earlier run of the agent and how its tries went.
     #[must_use]
     pub fn new(attempts: Attempts, past: Past) -> Self {
-        let slot = |(instance, PastOfSlot { tries, ended }): (String, PastOfSlot)| {
-            Some((instance.parse().ok()?, Slot { tries, ended, ..Slot::default() }))
+        let slot = |(instance, PastOfSlot { tries, ended, hooks }): (String, PastOfSlot)| {
+            Some((instance.parse().ok()?, Slot { tries, ended, hooks, ..Slot::default() }))
         };
         let slots = past.0.into_iter().filter_map(slot).collect();
         Self { slots, attempts, ..Self::default() }
@@ -108,8 +112,13 @@ impl Observed {
     /// How the tries of slots went, to be kept for the next run of the agent.
     #[must_use]
     pub fn past(&self) -> Past {
-        let tried = self.slots.iter().filter(|(_, slot)| slot.tries.is_worth_keeping());
-        let past = |slot: &Slot| PastOfSlot { tries: slot.tries.clone(), ended: slot.ended };
+        let is_worth_keeping = |slot: &Slot| slot.tries.is_worth_keeping() || slot.hooks.is_some();
+        let tried = self.slots.iter().filter(|(_, slot)| is_worth_keeping(slot));
+        let past = |slot: &Slot| PastOfSlot {
+            tries: slot.tries.clone(),
+            ended: slot.ended,
+            hooks: slot.hooks,
+        };
         Past(tried.map(|(instance, slot)| (instance.to_string(), past(slot))).collect())
     }
 
@@ -273,6 +282,10 @@ impl Observed {
                 container.unhealthy = Some(format!("its {} failed: {said}", kind.as_str()));
             }
         });
+        if let (Kind::PostStart(_), Some(slot)) = (kind, self.slots.get_mut(&id.instance)) {
+            let checks = slot.get_mut(id.attempt).and_then(|it| it.checks.as_ref());
+            slot.hooks = checks.map(|checks| (id.attempt, checks.hooks_done())).or(slot.hooks);
+        }
     }
 
     /// A container ended.
@@ -371,6 +384,8 @@ impl Observed {
                 };
                 container.checks = checks_of(&id, spec, image);
                 if let Some(checks) = &mut container.checks {
+                    let done = slot.hooks.filter(|(attempt, _)| *attempt == container.attempt);
+                    checks.skip_hooks(done.map_or(0, |(_, done)| done));
                     checks.begin(container.begun_ms, Some(now_ms));
                 }
             }

@@ -119,7 +119,8 @@ async fn they_lie_inside_other_mounts_and_another_user_reads_what_is_his() {
     spec.process.user = Some("web".to_owned());
     spec.security.read_only = true;
     let tmpfs = MountSource::Tmpfs { size_bytes: None, mode: None };
-    let volume = MountSource::Volume { name: "test_data".to_owned(), no_copy: false };
+    let volume =
+        MountSource::Volume { name: "test_data".to_owned(), no_copy: false, subpath: None };
     spec.mounts = vec![
         Mount { target: "/run".to_owned(), source: tmpfs, read_only: false },
         Mount { target: "/data".to_owned(), source: volume, read_only: false },

@@ -1,5 +1,6 @@
 //! What a container may and may not do.
 
+use limpet_agent::runtime::RuntimeEvent;
 use limpet_protocol::spec::*;
 
 use super::node::Node;
@@ -74,7 +75,11 @@ async fn a_read_only_root_and_its_mounts() {
     let bind = |create| MountSource::Bind { path: bound.to_string_lossy().into_owned(), create };
     spec.mounts = vec![
         mount("/tmp", MountSource::Tmpfs { size_bytes: Some(1 << 20), mode: None }, false),
-        mount("/data", MountSource::Volume { name: "test_data".to_owned(), no_copy: false }, false),
+        mount(
+            "/data",
+            MountSource::Volume { name: "test_data".to_owned(), no_copy: false, subpath: None },
+            false,
+        ),
         mount("/bound", bind(true), false),
         mount("/ro", bind(false), true),
     ];
@@ -205,12 +210,44 @@ async fn memory_of_its_own_and_a_volume_that_begins_empty() {
     spec.resources.shm_size_bytes = Some(1 << 20);
     spec.process.oom_score_adj = 700;
     spec.security.sysctls.insert("kernel.msgmax".to_owned(), "4096".to_owned());
-    let source = MountSource::Volume { name: "test_empty".to_owned(), no_copy: true };
+    let source =
+        MountSource::Volume { name: "test_empty".to_owned(), no_copy: true, subpath: None };
     spec.mounts = vec![Mount { target: "/data".to_owned(), source, read_only: false }];
     let (exit, output) = node.run(spec).await;
     assert_eq!(exit.code, Some(0), "{output}");
     let lines: Vec<&str> = output.lines().collect();
     assert!(lines[0].contains("size=1024k"), "{output}");
     assert_eq!(lines[1..], ["0", "4096", "700"], "{output}");
+    node.end().await;
+}
+
+#[tokio::test]
+async fn a_folder_within_a_volume_and_no_link_out_of_it() {
+    let mut node = Node::new().await;
+    let mounted = |subpath: &str| {
+        let mut spec = Node::spec("echo here > /data/file; ls /data; stat -c %u /data");
+        let source = MountSource::Volume {
+            name: "test_parts".to_owned(),
+            no_copy: false,
+            subpath: Some(subpath.to_owned()),
+        };
+        spec.mounts = vec![Mount { target: "/data".to_owned(), source, read_only: false }];
+        spec
+    };
+    let (exit, output) = node.run(mounted("web/files")).await;
+    assert_eq!((exit.code, output.as_str()), (Some(0), "file\n33\n"));
+    let volume = node.paths.data.join("volumes/test_parts");
+    assert_eq!(std::fs::read_to_string(volume.join("web/files/file")).unwrap(), "here\n");
+    // What a container leaves in the volume leads the next one nowhere.
+    let outside = node.folder().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, volume.join("link")).unwrap();
+    for subpath in ["link", "link/further", "../test_other"] {
+        node.ask(mounted(subpath));
+        let RuntimeEvent::CreateFailed { reason, .. } = node.event().await else { panic!() };
+        assert!(reason.contains("no link on the way"), "{reason}");
+    }
+    assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(node.paths.run.join("subpaths")).unwrap().count(), 0);
     node.end().await;
 }

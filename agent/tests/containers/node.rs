@@ -203,7 +203,8 @@ impl Node {
     /// Every trace of containers that is left on the node, for a person to read.
     pub(crate) fn traces(&self) -> Vec<String> {
         let mut found = Vec::new();
-        for folder in ["run/containers", "run/state", "run/logs", "data/containers"] {
+        for folder in ["run/containers", "run/state", "run/subpaths", "run/logs", "data/containers"]
+        {
             let path = self.folder.path().join(folder);
             let entries = std::fs::read_dir(path).into_iter().flatten();
             found.extend(entries.map(|entry| format!("{:?}", entry.unwrap().path())));

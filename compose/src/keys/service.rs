@@ -5,8 +5,6 @@ use super::Shape::{
 };
 use super::{Section, honoured, noted, refused, reported};
 
-const HOOK: &str = "put the work into the entrypoint";
-
 pub(super) const SECTIONS: &[Section] = &[Section {
     prefix: "services.*",
     keys: &[
@@ -131,8 +129,16 @@ pub(super) const SECTIONS: &[Section] = &[Section {
             List,
             "tcp and udp, at most 1024; with `network_mode: host` they are the process's own",
         ),
-        refused("post_start", List, HOOK),
-        refused("pre_stop", List, HOOK),
+        noted(
+            "post_start",
+            List,
+            "once the container runs; one that fails makes the instance unhealthy",
+        ),
+        noted(
+            "pre_stop",
+            List,
+            "before the container is told to stop; all of them have the grace period",
+        ),
         honoured("privileged", Bool),
         honoured("profiles", Texts),
         refused("provider", Map, "run it outside of Limpet and name its address"),

@@ -9,6 +9,7 @@ mod contents;
 mod dependencies;
 mod deploy;
 mod health;
+mod hooks;
 mod image;
 mod job;
 mod mounts;
@@ -113,6 +114,7 @@ fn service(whole: &Whole, name: &ServiceName, reader: &mut Reader) -> Service {
         annotations: reader.labels("annotations"),
         healthcheck: health::health(reader),
         probes: probe::probes(reader),
+        hooks: hooks::hooks(reader),
         ..Spec::new(application.clone(), name.clone(), image)
     };
     let placement = deploy::placement(reader);

@@ -26,8 +26,10 @@ pub(super) fn mounts(
                     Some(name) => volume_name(tree, application, name),
                     None => unnamed(application, service, (item, &target), &mut reader.at(&path)),
                 };
-                let nocopy = item.get("volume").and_then(|volume| volume.get("nocopy"));
-                Some(MountSource::Volume { name, no_copy: nocopy.is_some_and(Node::is_true) })
+                let option = |key: &str| item.get("volume").and_then(|volume| volume.get(key));
+                let no_copy = option("nocopy").is_some_and(Node::is_true);
+                let subpath = subpath(option("subpath"), &mut reader.at(&path));
+                Some(MountSource::Volume { name, no_copy, subpath })
             }
             other => {
                 let message = format!("Limpet has no mounts of type {:?}", other.unwrap_or(""));
@@ -104,6 +106,18 @@ fn unnamed(
         "give it a name under `volumes:`, or use `tmpfs` if nothing is to be kept",
     );
     name
+}
+
+/// A folder within the volume, which the mount cannot leave.
+fn subpath(item: Option<&Node>, reader: &mut Reader) -> Option<String> {
+    let item = item.filter(|item| !item.is_null())?;
+    let text = item.scalar().unwrap_or_default();
+    if !limpet_protocol::spec::is_subpath(text) {
+        let message = format!("expected a path within the volume such as data/web, found {text:?}");
+        reader.fail(item, message);
+        return None;
+    }
+    Some(text.to_owned())
 }
 
 /// The specification calls the mode an octal number, in whatever way it is written.

@@ -8,6 +8,7 @@
 //! otherwise; what the runtime makes of them follows the OCI Runtime Specification.
 
 mod health;
+mod hooks;
 mod mounts;
 mod network;
 mod schedule;
@@ -21,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ApplicationName, ServiceName, SpecHash};
 
 pub use health::{HealthCheck, HealthTest, Probe, ProbeAction, Probes};
-pub use mounts::{ContentMount, Device, Mount, MountSource};
+pub use hooks::{Hook, Hooks};
+pub use mounts::{ContentMount, Device, Mount, MountSource, is_subpath};
 pub use network::{Attachment, Bandwidth, EndpointMode, Network, NetworkMode, PublishedPort};
 pub use schedule::{MissedRuns, Overlap, Schedule};
 
@@ -80,6 +82,9 @@ pub struct Spec {
     /// Probes that Compose has no word for (`x-probe`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub probes: Probes,
+    /// Commands in its container after its start and before its stop (`post_start`, `pre_stop`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub hooks: Hooks,
     /// Files of content that everybody may read (`configs`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub configs: Vec<ContentMount>,
@@ -124,6 +129,7 @@ impl Spec {
             annotations: BTreeMap::new(),
             healthcheck: None,
             probes: Probes::default(),
+            hooks: Hooks::default(),
             configs: Vec::new(),
             secrets: Vec::new(),
             schedule: None,

@@ -38,6 +38,10 @@ pub enum MountSource {
         /// Begin empty: the image's content at the target is not taken over (`volume.nocopy`).
         #[serde(default, skip_serializing_if = "is_default")]
         no_copy: bool,
+        /// A folder within the volume, which is seen instead of all of it (`volume.subpath`); it is
+        /// made when it is not there. See [`is_subpath`].
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<String>,
     },
     /// Memory.
     Tmpfs {
@@ -48,6 +52,12 @@ pub enum MountSource {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mode: Option<u32>,
     },
+}
+
+/// Whether a text is a path that stays within a folder whatever it is: plain names and nothing else.
+#[must_use]
+pub fn is_subpath(text: &str) -> bool {
+    text.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// A device of the node given to the container (`devices`).

@@ -53,7 +53,7 @@ pub(super) fn plan(
         "domainname": spec.process.domainname,
         "annotations": spec.annotations,
         "process": process(spec, &image, facts, &hostname)?,
-        "mounts": mounts::mounts(spec, &paths.bundle(&id), &paths.volumes()),
+        "mounts": mounts::mounts(spec, &id, paths),
         "linux": linux(spec, facts, &paths.cgroup(&id), network)?,
     });
     let config = serde_json::to_vec(&config).map_err(|error| Unsupported(error.to_string()))?;
@@ -254,10 +254,12 @@ fn make_folders(spec: &Spec) -> Vec<PathBuf> {
 
 fn volumes(spec: &Spec) -> Vec<VolumePlan> {
     let wanted = spec.mounts.iter().filter_map(|mount| match &mount.source {
-        MountSource::Volume { name, no_copy } => {
-            let (name, target, no_copy) = (name.clone(), mount.target.clone(), *no_copy);
-            Some(VolumePlan { name, target, no_copy })
-        }
+        MountSource::Volume { name, no_copy, subpath } => Some(VolumePlan {
+            name: name.clone(),
+            target: mount.target.clone(),
+            no_copy: *no_copy,
+            subpath: subpath.clone(),
+        }),
         _ => None,
     });
     wanted.collect()

@@ -6,6 +6,7 @@ use limpet_protocol::spec::{Mount, MountSource, Spec};
 use serde_json::{Value, json};
 
 use crate::keeper::content;
+use crate::runtime::RuntimePaths;
 
 /// Docker's default size of `/dev/shm`.
 const SHM_BYTES: u64 = 64 * 1024 * 1024;
@@ -14,7 +15,8 @@ const TMPFS_MODE: u32 = 0o1777;
 
 /// All mounts in the order in which they are made. `/sys/fs/cgroup` is not among them: libcontainer
 /// would mount it writable on cgroup v1, and a container could lift its own limits.
-pub(super) fn mounts(spec: &Spec, bundle: &Path, volumes: &Path) -> Vec<Value> {
+pub(super) fn mounts(spec: &Spec, id: &str, paths: &RuntimePaths) -> Vec<Value> {
+    let bundle = &paths.bundle(id);
     let of_contents = contents(spec, bundle);
     let own = |target: &str| {
         spec.mounts.iter().any(|mount| mount.target == target)
@@ -26,8 +28,12 @@ pub(super) fn mounts(spec: &Spec, bundle: &Path, volumes: &Path) -> Vec<Value> {
         all.push(bind(&bundle.join(name).to_string_lossy(), &format!("/etc/{name}"), true));
     }
     all.retain(|mount| !own(mount["destination"].as_str().unwrap_or_default()));
-    let of_service = spec.mounts.iter();
-    let of_service = of_service.map(|mount| (mount.target.as_str(), service_mount(mount, volumes)));
+    let mut volumes = 0;
+    let of_service = spec.mounts.iter().map(|mount| {
+        let index = volumes;
+        volumes += usize::from(matches!(mount.source, MountSource::Volume { .. }));
+        (mount.target.as_str(), service_mount(mount, index, id, paths))
+    });
     let mut services: Vec<(&str, Value)> = of_service.chain(of_contents.clone()).collect();
     // What is inside another mount comes after it.
     services.sort_by_key(|(target, _)| target.matches('/').count());
@@ -86,11 +92,16 @@ fn bind(source: &str, target: &str, read_only: bool) -> Value {
     json!({"destination": target, "type": "bind", "source": source, "options": options})
 }
 
-fn service_mount(mount: &Mount, volumes: &Path) -> Value {
+/// A volume is the `index`th of the plan's.
+fn service_mount(mount: &Mount, index: usize, id: &str, paths: &RuntimePaths) -> Value {
     match &mount.source {
         MountSource::Bind { path, .. } => bind(path, &mount.target, mount.read_only),
-        MountSource::Volume { name, .. } => {
-            bind(&volumes.join(name).to_string_lossy(), &mount.target, mount.read_only)
+        MountSource::Volume { name, subpath, .. } => {
+            let place = match subpath {
+                Some(_) => paths.subpath(id, index),
+                None => paths.volumes().join(name),
+            };
+            bind(&place.to_string_lossy(), &mount.target, mount.read_only)
         }
         MountSource::Tmpfs { size_bytes, mode } => {
             let mut options = vec!["nosuid".to_owned(), "nodev".to_owned(), "noexec".to_owned()];

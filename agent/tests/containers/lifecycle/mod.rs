@@ -25,6 +25,7 @@ use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::mpsc;
 
 mod checks;
+mod hooks;
 mod order;
 mod restarts;
 

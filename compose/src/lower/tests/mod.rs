@@ -8,6 +8,7 @@ use limpet_protocol::spec::{
 mod contents;
 mod deploy;
 mod health;
+mod hooks;
 
 use crate::{LoadOptions, MemoryFiles, Project, load};
 
@@ -178,7 +179,12 @@ fn mounts() {
     refused("volumes: ['v:/a'], tmpfs: [/a]", &["mounted at /a already"]);
     refused("tmpfs: [a, '/b:size=x', '/..', /]", &["absolute", "is no size", "\"/..\"", "\"/\""]);
     refused("volumes: [{type: npipe, source: a, target: /b}]", &["no mounts of type"]);
-    refused("volumes: [{type: volume, source: v, target: /b, volume: {subpath: a}}]", &["subpath"]);
+    for bad in ["../a", "/a", "a//b", "."] {
+        let keys = format!(
+            "volumes: [{{type: volume, source: v, target: /b, volume: {{subpath: '{bad}'}}}}]"
+        );
+        refused(&keys, &["expected a path within the volume"]);
+    }
     refused("devices: ['vendor.com/class=x']", &["CDI"]);
 }
 
@@ -257,15 +263,8 @@ fn image() {
 fn what_would_misbehave_is_refused_by_name() {
     refused(
         "runtime: x, gpus: all, volumes_from: [a], use_api_socket: true, \
-         post_start: [{command: a}], device_cgroup_rules: ['c 1:3 mr']",
-        &[
-            "s.runtime",
-            "s.gpus",
-            "s.volumes_from",
-            "s.use_api_socket",
-            "s.post_start",
-            "s.device_c",
-        ],
+         device_cgroup_rules: ['c 1:3 mr']",
+        &["s.runtime", "s.gpus", "s.volumes_from", "s.use_api_socket", "s.device_c"],
     );
     refused("user: \"a\\0b\", environment: {\"A\\0\": b}", &["s.user: a text must", "a name must"]);
     warned("deploy: {x-offline: {min: 1}}", "services.s.deploy.x-offline");
@@ -316,13 +315,17 @@ fn published_ports() {
 fn smaller_keys_that_are_honoured() {
     let found = spec(
         "annotations: {a: b}, dns_opt: ['ndots:1'], mem_limit: 64m, memswap_limit: 96m, \
-         mem_swappiness: 7, volumes: [{type: volume, source: v, target: /d, volume: {nocopy: true}}]",
+         mem_swappiness: 7, volumes: [{type: volume, source: v, target: /d, volume: {nocopy: true, subpath: a/b}}]",
     );
     assert_eq!(found.annotations["a"], "b");
     assert_eq!(found.network.dns_opt, ["ndots:1"]);
     assert_eq!(found.resources.memory_and_swap_bytes, Some(96 << 20));
     assert_eq!(found.resources.memory_swappiness, Some(7));
-    let volume = MountSource::Volume { name: "app_v".to_owned(), no_copy: true };
+    let volume = MountSource::Volume {
+        name: "app_v".to_owned(),
+        no_copy: true,
+        subpath: Some("a/b".to_owned()),
+    };
     assert_eq!(found.mounts[0].source, volume);
     let unlimited = spec("mem_limit: 64m, memswap_limit: -1").resources;
     assert_eq!(unlimited.memory_and_swap_bytes, Some(-1));
