@@ -92,8 +92,11 @@ pub(crate) fn draw(known: &Known<'_>) -> Picture {
         for told in &neighbour.instances {
             // What runs here is known better here.
             let key = (told.instance.clone(), told.attempt);
-            if let Some(instance) = remote(told, &place) {
-                instances.entry(key).or_insert(instance);
+            let Some(instance) = remote(told, &place) else { continue };
+            // Of a node that is silent it is not known what has become of it; it may be elsewhere now.
+            let known = instances.get(&key);
+            if known.is_none_or(|it| it.place.distance() > 0 && !it.ready && instance.ready) {
+                instances.insert(key, instance);
             }
         }
     }

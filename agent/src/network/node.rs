@@ -44,6 +44,9 @@ pub(super) struct Node {
     neighbours: BTreeMap<NodeId, Neighbour>,
     /// Peers that said what is known of them to an earlier run of the agent, and until when that counts.
     in_doubt: (BTreeSet<NodeId>, Option<u64>),
+    /// Of those the peers that are silent now. Connections to them go on if they speak again, new ones do
+    /// not begin.
+    silent: BTreeSet<NodeId>,
     /// Since when a peer has been silent.
     silent_since_ms: BTreeMap<NodeId, u64>,
     tunnel: Option<Tunnel>,
@@ -74,6 +77,7 @@ impl Node {
             stands_on: None,
             in_doubt: (neighbours.keys().cloned().collect(), None),
             neighbours,
+            silent: BTreeSet::new(),
             silent_since_ms: BTreeMap::new(),
             tunnel: None,
             names: watch::Sender::new(Arc::new(Names::default())),
@@ -100,6 +104,7 @@ impl Node {
         self.network = network.clone();
         let is_peer = |node: &NodeId| network.peers.iter().any(|peer| peer.node == *node);
         self.neighbours.retain(|node, _| is_peer(node));
+        self.silent.retain(is_peer);
         self.silent_since_ms.retain(|node, _| is_peer(node));
     }
 
@@ -111,11 +116,23 @@ impl Node {
         self.in_doubt.0.remove(&node);
         match said {
             Some(said) => {
+                self.silent.remove(&node);
                 self.silent_since_ms.remove(&node);
                 self.neighbours.insert(node, said.clone()).as_ref() != Some(&said)
             }
-            None => self.neighbours.remove(&node).is_some(),
+            None => self.falls_silent(&node),
         }
+    }
+
+    /// Its instances are led to no more until it speaks again. Whether that is news.
+    fn falls_silent(&mut self, node: &NodeId) -> bool {
+        let Some(known) = self.neighbours.get_mut(node) else { return false };
+        known.instances.iter_mut().for_each(|instance| instance.ready = false);
+        self.silent.insert(node.clone())
+    }
+
+    fn speaks(&self, node: &NodeId) -> bool {
+        self.neighbours.contains_key(node) && !self.silent.contains(node)
     }
 
     /// What is known of the peers.
@@ -134,11 +151,9 @@ impl Node {
         if now_ms < *until_ms.get_or_insert(now_ms.saturating_add(DOUBT_MS)) {
             return false;
         }
-        for peer in std::mem::take(peers) {
-            self.neighbours.remove(&peer);
-        }
         *until_ms = None;
-        true
+        let unheard = std::mem::take(peers);
+        unheard.iter().filter(|peer| self.falls_silent(peer)).count() > 0
     }
 
     pub(super) const fn doubt_ends_ms(&self) -> Option<u64> {
@@ -298,7 +313,7 @@ impl Node {
     pub(super) fn begin_tasks(&mut self, news: &mpsc::Sender<News>, now_ms: u64) -> Vec<Task> {
         let mut tasks: Vec<Task> = vec![];
         for peer in &self.network.peers {
-            if !self.neighbours.contains_key(&peer.node) {
+            if !self.neighbours.contains_key(&peer.node) || self.silent.contains(&peer.node) {
                 self.silent_since_ms.entry(peer.node.clone()).or_insert(now_ms);
             }
         }
@@ -332,7 +347,7 @@ impl Node {
     fn unreachable(&self, now_ms: u64) -> impl Iterator<Item = &NodeId> {
         let silent = self.silent_since_ms.iter();
         let long = silent.filter(move |(_, since)| now_ms >= since.saturating_add(PATIENCE_MS));
-        long.map(|(node, _)| node).filter(|node| !self.neighbours.contains_key(*node))
+        long.map(|(node, _)| node).filter(|node| !self.speaks(node))
     }
 
     /// When the next silent peer is told to be unreachable.

@@ -124,6 +124,41 @@ fn what_an_earlier_run_heard_counts_for_a_while() {
     assert!(!node.heard("near".parse().unwrap(), Some(says("shop.db.1"))));
     assert!(!node.doubt(5_999));
     assert!(node.doubt(6_000));
-    assert_eq!((known(&node), node.doubt_ends_ms()), (vec!["near".to_owned()], None));
+    let ready = |node: &Node| {
+        let all = node.neighbours().values().flat_map(|it| &it.instances);
+        all.filter(|it| it.ready).map(|it| it.instance.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((ready(&node), node.doubt_ends_ms()), (vec!["shop.db.1".to_owned()], None));
     assert!(!node.doubt(7_000));
+    // The connections of a peer that is silent are not cut: it is still known, and led to no more.
+    assert!(node.heard("near".parse().unwrap(), None));
+    assert!(!node.heard("near".parse().unwrap(), None));
+    assert_eq!((known(&node).len(), ready(&node)), (2, vec![]));
+    assert!(node.heard("near".parse().unwrap(), Some(says("shop.db.1"))));
+    assert_eq!(ready(&node), ["shop.db.1"]);
+}
+
+#[test]
+fn where_an_instance_is_now_counts_before_where_it_was_last_seen() {
+    let network = network();
+    let says = |ready, address| Neighbour {
+        instances: vec![NeighbourInstance { ready, ..db("shop.db.1", address) }],
+    };
+    for (near, far) in [(true, false), (false, true)] {
+        let neighbours = [
+            ("near".parse().unwrap(), says(near, "10.129.1.5")),
+            ("far".parse().unwrap(), says(far, "10.129.2.5")),
+        ];
+        let picture = draw(&Known {
+            network: &network,
+            gateway: addresses(network.subnet, network.subnet6, 1).unwrap(),
+            attached: &BTreeMap::new(),
+            virtual_addresses: &BTreeMap::new(),
+            neighbours: &BTreeMap::from(neighbours),
+            guarded: &BTreeSet::new(),
+        });
+        let [instance]: [_; 1] =
+            picture.instances.into_values().collect::<Vec<_>>().try_into().unwrap();
+        assert_eq!((instance.ready, instance.place.distance()), (true, if near { 1 } else { 2 }));
+    }
 }

@@ -251,3 +251,31 @@ fn a_service_can_share_the_network_of_another() {
     let answer = BTreeMap::from([("shop.web.1".to_owned(), 1)]);
     assert_eq!(who_answers(&fleet, "beside", ("127.0.0.1", 8080), 1), answer);
 }
+
+#[test]
+fn a_connection_to_another_node_outlives_the_agents() {
+    let mut fleet = fleet(&["n1", "n2"]);
+    // Labels of the first start are not those of the next.
+    let on = |node| format!("    deploy: {{placement: {{constraints: [node.id == {node}]}}}}\n");
+    let compose = format!("services:{}{}", web("web", &on("n1")), client("ask", &on("n2")));
+    fleet.apply("shop", &compose, &["--wait"]);
+    wait_for("an answer from the other node", || {
+        who_answers(&fleet, "ask", ("web", 8080), 1).contains_key("shop.web.1").then_some(())
+    });
+    // A request that takes as long as the agents need to end and to begin again.
+    let talk = r"exec 3<> /dev/tcp/web/8080 && printf 'GET / HTTP/1.0\r\n' >&3 && : > /tmp/talks
+        until [ -e /tmp/go ]; do printf 'x: y\r\n' >&3; sleep 0.2; done
+        printf '\r\n' >&3; cat <&3 > /tmp/said; : > /tmp/over";
+    shell(&fleet, "ask", &format!("({talk}) > /dev/null 2>&1 &"));
+    let is_there = |fleet: &Fleet, file: &str| shell(fleet, "ask", &format!("[ -e {file} ]"));
+    wait_for("a connection", || is_there(&fleet, "/tmp/talks"));
+    for node in ["n1", "n2"] {
+        fleet.node_mut(node).kill_agent();
+        fleet.start_agent(node);
+        fleet.wait_ready(node);
+    }
+    shell(&fleet, "ask", ": > /tmp/go");
+    wait_for("the end of the connection", || is_there(&fleet, "/tmp/over"));
+    let said = shell(&fleet, "ask", "cat /tmp/said").unwrap();
+    assert!(said.contains("hello from shop.web.1"), "{said}");
+}

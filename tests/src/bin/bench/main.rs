@@ -1,6 +1,6 @@
 //! Measures Limpet on this machine, beside Docker Swarm in the same run where it is installed.
 //!
-//! In: `--quick`, or `--idle` or `--updates` for what idleness or updates cost alone. Out: a table on
+//! In: `--quick`, or `--idle`, `--updates` or `--networks` for what these cost alone. Out: a table on
 //! standard output and, without any of them, in its place in `docs/benchmarks.md`.
 //! How each figure is taken stands in the table's notes; nothing here decides pass or fail.
 #![allow(
@@ -17,12 +17,14 @@
 mod contender;
 mod limpet;
 mod measure;
+mod networks;
 mod swarm;
 mod table;
 mod updates;
 
 use contender::Contender as _;
 use limpet::Limpet;
+use networks::Networks;
 use swarm::Swarm;
 use table::Table;
 
@@ -47,6 +49,11 @@ fn main() {
         Effort { rounds: 11, idle_seconds: 150 }
     };
     let mut table = Table::new();
+    if has("--networks") {
+        networks(&mut table, effort);
+        println!("{}", table.text());
+        return;
+    }
     let mut limpet = Limpet::start();
     if has("--idle") {
         table.rows.extend(limpet.idle(effort.idle_seconds));
@@ -78,6 +85,7 @@ fn everything(table: &mut Table, effort: Effort, limpet: &mut Limpet) {
         swarm.as_mut().map(|s| s.memory(50)).as_ref(),
     );
     drop(swarm);
+    networks(table, effort);
     table.rows.push(limpet.binary_size());
     table.times(
         "agent killed → started again and its 10 containers adopted",
@@ -104,6 +112,25 @@ fn deploys(table: &mut Table, effort: Effort, limpet: &mut Limpet, mut swarm: Op
         theirs.extend(swarm.as_mut().map(|swarm| swarm.kill_and_replace()));
     }
     table.times("kill -9 of a container → its replacement runs", &ours, &theirs);
+}
+
+/// The kinds take turns.
+fn networks(table: &mut Table, effort: Effort) {
+    let mut networks = Networks::start();
+    let kinds = ["default", "none", "host"];
+    let mut times = [vec![], vec![], vec![]];
+    for _ in 0..effort.rounds {
+        for (kind, times) in kinds.iter().zip(&mut times) {
+            times.extend(networks.starts(kind, 1));
+        }
+    }
+    for (kind, times) in kinds.iter().zip(&times) {
+        table.times(&format!("deploy → running, network: {kind}"), times, &[]);
+    }
+    for (at, whose) in [("near", "its node's port"), ("far", "another node's port")] {
+        let what = format!("kill -9 of one of two → {whose} leads to it no more");
+        table.times(&what, &networks.failovers(at, effort.rounds), &[]);
+    }
 }
 
 fn updates(table: &mut Table, effort: Effort, limpet: &mut Limpet, swarm: Option<&mut Swarm>) {

@@ -28,6 +28,7 @@ fn goal(what: &str) -> &'static str {
         "kill -9 of a container → its replacement runs" => "p50 ≤ 100 ms",
         "node memory, idle" => "≤ 6 MiB PSS",
         "node memory, 50 containers" => "≤ 12 MiB PSS",
+        _ if what.ends_with("leads to it no more") => "p50 ≤ 100 ms",
         _ if what.starts_with("rolling update, 1") => "p50 ≤ 400 ms",
         _ if what.starts_with("rolling update") => "p50 ≤ 400 ms a replica",
         _ => "",
