@@ -18,6 +18,7 @@ pub mod probe;
 pub mod reconcile;
 pub mod report;
 pub mod runtime;
+pub mod scale;
 pub mod schedule;
 mod signal;
 mod start;

@@ -57,7 +57,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Heard::Signal(exec, number) => self.kill_exec(exec, number),
             Heard::Missing(images) => self.count_missing(session.clone(), images),
             Heard::Scales => {
-                for message in [CallOut::Scales(vec![]), CallOut::end(None)] {
+                let scales = self.scaling.scales.reports();
+                for message in [CallOut::Scales(scales), CallOut::end(None)] {
                     self.answer(Answer { session: session.clone(), message });
                 }
             }

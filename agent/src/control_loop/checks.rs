@@ -115,7 +115,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 type Fares = (Option<Health>, Option<bool>);
 
 /// The network that a container's probes are made in; none if it does not run.
-fn network_of(container: &Container) -> Option<Network> {
+pub(super) fn network_of(container: &Container) -> Option<Network> {
     let pid = container.pid?;
     let mode = container.spec.as_ref().map(|spec| spec.network.mode);
     Some(if mode == Some(NetworkMode::Host) { Network::Node } else { Network::Of { pid } })

@@ -7,7 +7,8 @@ use limpet_protocol::message::ControllerPresence;
 use limpet_protocol::topic::{Topic, agent_filters};
 use tokio::task::JoinError;
 
-use super::{ControlLoop, Images, Job, wanted_of};
+use super::scaling::wanted_of;
+use super::{ControlLoop, Images, Job};
 use crate::ledger::content::ContentRef;
 use crate::ledger::intake::{Effect, Part};
 use crate::ledger::{Accepted, LedgerError};
@@ -186,7 +187,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
         self.store_again_ms = None;
         let generation = accepted.assignment.generation;
-        let instances = wanted_of(&accepted);
+        self.follow_scaling(&accepted);
+        let instances = wanted_of(&accepted, &self.scaling.scales);
         let message = format!(
             "assignment {}.{} with {} instances",
             generation.epoch,
@@ -212,6 +214,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 self.image_fetched(&image, result, begun_ms);
             }
             Ok(Job::Stored { accepted, result }) => self.stored(*accepted, result),
+            Ok(Job::Measured(measured)) => self.measured(measured),
             Ok(Job::Checked { of, outcome }) => self.checked(&of, outcome),
             Ok(Job::HookEnded { id, index, outcome }) => self.hook_ended(&id, index, outcome),
             Ok(Job::Counted) => self.calls.counted(),

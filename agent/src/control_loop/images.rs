@@ -188,7 +188,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// Removes images that nobody needs any more, once after each assignment and only when everything
     /// that it wants is there: before that nobody can say what is not needed.
     pub(super) fn tidy_images(&mut self) {
-        if !self.stock.untidy || !self.runtime_ready {
+        // The image of a service that has no instance just now must be there when it gets one.
+        let rests = self.scaling.scales.any_rests();
+        if !self.stock.untidy || !self.runtime_ready || rests {
             return;
         }
         let Some(in_use) = self.observed.images_in_use(&self.wanted) else { return };

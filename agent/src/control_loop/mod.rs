@@ -27,6 +27,7 @@ mod images;
 mod memory;
 mod networks;
 mod news;
+mod scaling;
 mod schedules;
 mod telling;
 
@@ -34,7 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use limpet_protocol::id::{InstanceId, SessionId};
+use limpet_protocol::id::SessionId;
 use limpet_protocol::message::{NodeFacts, SealKey};
 use limpet_protocol::spec::ImageSource;
 use tokio::sync::mpsc;
@@ -119,6 +120,8 @@ enum Job {
         accepted: Box<Accepted>,
         result: Result<(), LedgerError>,
     },
+    /// An instance was asked for its metrics.
+    Measured(scaling::Measured),
     /// A check of a container has ended.
     Checked {
         of: checks::CheckOf,
@@ -174,6 +177,7 @@ pub struct ControlLoop<R, I> {
     memory: Memory,
     runs: Runs,
     runs_file: RunsFile,
+    scaling: scaling::Scaling,
     wall_timer: schedules::WallTimer,
     paths: RuntimePaths,
     facts: NodeFacts,
@@ -210,7 +214,11 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         });
         let mut events = EventQueue::new(parts.boot, memory.last_event());
         let observed = Observed::new(memory.attempts().clone(), memory.past().clone());
-        let wanted = loaded.accepted.as_ref().map(wanted_of).unwrap_or_default();
+        let mut scaling = scaling::Scaling::default();
+        let accepted = loaded.accepted.as_ref();
+        accepted.inspect(|it| scaling.scales.follow(scaling::shares(it)));
+        let wanted = accepted.map(|it| scaling::wanted_of(it, &scaling.scales));
+        let wanted = wanted.unwrap_or_default();
         let network = loaded.accepted.as_ref().and_then(|it| it.assignment.network.as_ref());
         parts.network.follow(network);
         telling::started(&mut events, &loaded, &clock);
@@ -236,6 +244,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             memory,
             runs: Runs::new(parts.runs.1),
             runs_file: parts.runs.0,
+            scaling,
             wall_timer: schedules::WallTimer::default(),
             paths: parts.paths,
             facts: parts.facts,
@@ -289,6 +298,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// called again at the latest.
     fn turn(&mut self) -> Option<u64> {
         let commands_due_ms = self.time_commands();
+        let load_due_ms = self.look_at_scaling();
         self.observed.forget(&self.wanted);
         self.look_at_schedules();
         self.observed.set_lacks_addresses(self.network.lacks_addresses());
@@ -321,7 +331,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.calls.follow(|instance| observed.newest(instance));
         let devices_due_ms = self.look_at_devices();
         let rest = [self.tell(), self.ask(), self.store_again(), self.ending_at_ms];
-        for due in [commands_due_ms, devices_due_ms, network_due_ms].into_iter().chain(rest) {
+        let looks = [commands_due_ms, load_due_ms, devices_due_ms, network_due_ms];
+        for due in looks.into_iter().chain(rest) {
             wake = [wake, due].into_iter().flatten().min();
         }
         self.memory.keep(self.observed.attempts(), self.observed.past(), self.events.last());
@@ -366,31 +377,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
         self.jobs.shutdown().await;
     }
-}
-
-/// What an assignment wants of this node.
-fn wanted_of(accepted: &Accepted) -> Wanted {
-    let mut wanted = Wanted::new();
-    for service in &accepted.assignment.services {
-        let Some(kept) = accepted.specs.get(&service.spec) else { continue };
-        for slot in &service.slots {
-            let instance = InstanceId {
-                application: service.application.clone(),
-                service: service.service.clone(),
-                slot: *slot,
-            };
-            let next = service.next.and_then(|hash| Some((hash, accepted.specs.get(&hash)?)));
-            let want = WantedInstance {
-                order: service.order,
-                done: service.done.contains(slot),
-                next: next.map(|(hash, kept)| (hash, kept.spec.clone())),
-                met: service.met.clone(),
-                ..WantedInstance::new(service.spec, kept.spec.clone())
-            };
-            wanted.insert(instance, want);
-        }
-    }
-    wanted
 }
 
 #[cfg(test)]

@@ -72,15 +72,25 @@ impl Hierarchies {
         self.v1.iter().find(has).map(|hierarchy| join(&hierarchy.mount, path))
     }
 
-    /// The text of a file of cgroup `path`: `v1` names it in the controller's hierarchy, `v2` in the
-    /// one for all. Empty if it is not there.
-    pub(crate) fn read(&self, controller: &str, path: &str, (v1, v2): (&str, &str)) -> String {
-        let file = match (self.v1_folder(controller, path), &self.v2) {
-            (Some(folder), _) => folder.join(v1),
-            (None, Some(mount)) => join(mount, path).join(v2),
-            (None, None) => return String::new(),
-        };
-        fs::read_to_string(file).unwrap_or_default()
+    /// A file of cgroup `path`: `v1` names it in the controller's hierarchy, `v2` in the one for all. None
+    /// if there is neither.
+    pub(crate) fn file(
+        &self,
+        controller: &str,
+        path: &str,
+        (v1, v2): (&str, &str),
+    ) -> Option<PathBuf> {
+        match (self.v1_folder(controller, path), &self.v2) {
+            (Some(folder), _) => Some(folder.join(v1)),
+            (None, Some(mount)) => Some(join(mount, path).join(v2)),
+            (None, None) => None,
+        }
+    }
+
+    /// The text of such a file. Empty if it is not there.
+    pub(crate) fn read(&self, controller: &str, path: &str, names: (&str, &str)) -> String {
+        let file = self.file(controller, path, names);
+        file.and_then(|file| fs::read_to_string(file).ok()).unwrap_or_default()
     }
 
     /// Every folder that cgroup `path` may have.

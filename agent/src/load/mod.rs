@@ -2,11 +2,14 @@
 //!
 //! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message. What
 //! a node lacks the keeper knows best: its own words replace these conditions as soon as it is there.
-//! [`usage`] is what containers use, read when somebody asks.
+//! [`usage`] is what containers use, read when somebody asks; [`sample`] the same of those that follow
+//! their load, read all the time.
 
-pub mod usage;
-
+pub(crate) mod connections;
 pub mod devices;
+pub mod sample;
+mod strain;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -54,7 +54,7 @@ fn of_one(
     })
 }
 
-fn number(text: &str) -> Option<u64> {
+pub(super) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
@@ -64,13 +64,13 @@ fn field(text: &str, name: &str) -> Option<u64> {
 }
 
 /// Version 1 has nanoseconds alone in a file, version 2 microseconds in a line.
-fn cpu_us(text: &str) -> u64 {
+pub(super) fn cpu_us(text: &str) -> u64 {
     let of_v1 = number(text).map(|nanoseconds| nanoseconds / 1000);
     of_v1.or_else(|| field(text, "usage_usec")).unwrap_or(0)
 }
 
 /// Memory that the kernel takes back when it is wanted: files that were not used lately.
-fn reclaimable(stat: &str) -> u64 {
+pub(super) fn reclaimable(stat: &str) -> u64 {
     field(stat, "total_inactive_file").or_else(|| field(stat, "inactive_file")).unwrap_or(0)
 }
 

@@ -68,7 +68,7 @@ async fn take_rest(stream: &mut TcpStream) {
 
 /// A header of the service replaces one of ours. One that would break the request is left out: the
 /// Compose file is refused for it, so nobody has written it.
-fn request(port: u16, path: &str, headers: &BTreeMap<String, String>) -> String {
+pub(super) fn request(port: u16, path: &str, headers: &BTreeMap<String, String>) -> String {
     let breaks = |text: &str| text.bytes().any(|byte| byte.is_ascii_control());
     let own = [
         ("Host".to_owned(), format!("localhost:{port}")),
@@ -89,7 +89,7 @@ fn request(port: u16, path: &str, headers: &BTreeMap<String, String>) -> String 
 }
 
 /// `HTTP/1.1 200 OK`; the reason may be missing.
-fn status(line: &[u8]) -> Option<Status> {
+pub(super) fn status(line: &[u8]) -> Option<Status> {
     let line = String::from_utf8_lossy(line);
     let (version, rest) = line.trim_end().split_once(' ')?;
     let digits = version.strip_prefix("HTTP/1.")?;

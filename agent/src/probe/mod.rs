@@ -8,6 +8,7 @@
 //! is used like any other. So a probe needs no route to the container and no other can meet it.
 //! A command is run in the container by the runtime; [`command`] makes sense of it.
 
+mod body;
 pub mod command;
 mod http;
 mod socket;
@@ -42,6 +43,33 @@ pub async fn ask(network: Network, port: u16, question: Question, timeout: Durat
         Ok(outcome) => outcome,
         Err(_) => Outcome::Failed(format!("port {port} did not answer within {timeout:?}")),
     }
+}
+
+/// What a port of a container answers to a `GET` of a path, with a status of 200; otherwise a sentence.
+///
+/// # Errors
+/// It did not answer in time, or otherwise.
+pub async fn fetch(
+    network: Network,
+    port: u16,
+    path: &str,
+    timeout: Duration,
+) -> Result<String, String> {
+    let fetch = async {
+        let stream = match socket::connect(network, port).await {
+            Ok(stream) => stream,
+            Err(socket::ConnectError::Namespace(error)) => {
+                return Err(format!("enter the network of the container: {error}"));
+            }
+            Err(socket::ConnectError::Connect(error)) => {
+                return Err(format!("connect to port {port}: {}", plain(&error)));
+            }
+        };
+        let body = body::get(stream, port, path).await;
+        body.map_err(|error| format!("GET {path} on port {port}: {}", plain(&error)))
+    };
+    let late = |_| Err(format!("port {port} did not answer within {timeout:?}"));
+    tokio::time::timeout(timeout, fetch).await.unwrap_or_else(late)
 }
 
 async fn ask_for_ever(network: Network, port: u16, question: &Question) -> Outcome {

@@ -13,6 +13,7 @@ use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::network::NetworkReport;
 use limpet_protocol::report::{InstanceStatus, NoImage, Report};
+use limpet_protocol::scale::{ScaleLimit, ScaleReport};
 
 use crate::reconcile::Status;
 
@@ -29,6 +30,7 @@ pub struct Reporter {
     staged: Vec<SpecHash>,
     no_image: Vec<NoImage>,
     network: Option<NetworkReport>,
+    scales: Vec<ScaleReport>,
     changed: bool,
     not_before_ms: u64,
 }
@@ -45,6 +47,7 @@ impl Reporter {
             staged: Vec::new(),
             no_image: Vec::new(),
             network: None,
+            scales: Vec::new(),
             changed: true,
             not_before_ms: 0,
         }
@@ -76,6 +79,23 @@ impl Reporter {
         self.network = network;
     }
 
+    /// Takes over what was decided about numbers of instances. Figures alone are no news, and of limits
+    /// only those that the controller can do something about: what is told stays as it was at the decision.
+    pub fn scale(&mut self, scales: Vec<ScaleReport>) {
+        let matters = |limit: ScaleLimit| match limit {
+            ScaleLimit::Most | ScaleLimit::Room | ScaleLimit::NoMetric => limit,
+            _ => ScaleLimit::None,
+        };
+        let decision = |it: &ScaleReport| {
+            let name = (it.application.clone(), it.service.clone());
+            (name, it.running, it.wish, matters(it.limit), it.idle.clone())
+        };
+        if !self.scales.iter().map(decision).eq(scales.iter().map(decision)) {
+            self.scales = scales;
+            self.changed = true;
+        }
+    }
+
     /// It must be told again: nobody may have heard it.
     pub fn repeat(&mut self) {
         self.changed = true;
@@ -100,7 +120,7 @@ impl Reporter {
             instances: self.instances.values().cloned().collect(),
             staged: self.staged.clone(),
             no_image: self.no_image.clone(),
-            scales: vec![],
+            scales: self.scales.clone(),
             network: self.network.clone(),
         }
     }

@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use super::{MetricSource, Pace, Per, ScalePolicy, Select};
+use super::{MetricSource, MetricTarget, Pace, Per, ScalePolicy, Select};
 use crate::application::{Mode, Service};
 use crate::id::Slot;
 use crate::limits::{
@@ -315,6 +315,13 @@ impl ScalePolicy {
         if network.joins.is_some() {
             return Err(PolicyError::Joined);
         }
+        let counts = |metric: &MetricTarget| metric.source == MetricSource::Connections;
+        if let Some(metric) = self.metrics.iter().find(|it| counts(it))
+            && network.networks.is_empty()
+        {
+            let what = "cannot be told from those of others: the service has no network of its own";
+            return Err(PolicyError::BadMetric { name: metric.name.clone(), what });
+        }
         let mut attached = network.networks.values();
         let fixed = attached.any(|it| it.ipv4_address.is_some() || it.ipv6_address.is_some());
         if self.max > 1 && fixed {
@@ -350,7 +357,7 @@ fn check_pace(field: &'static str, pace: &Pace) -> Result<(), PolicyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scale::{MetricTarget, Target};
+    use crate::scale::Target;
     use crate::spec::{Attachment, ImageSource, PublishedPort, Schedule, Spec};
     use alloc::vec;
 

@@ -20,11 +20,11 @@ pub struct ScaleReport {
     /// How many instances the node wants to run.
     #[serde(rename = "n")]
     pub running: u32,
-    /// How many the rule asks for, without the bounds of this node and its windows and rates, at most
-    /// the policy's.
+    /// How many the load asks for over the windows, without the bounds of this node and without rates, at
+    /// most the policy's most.
     #[serde(rename = "w")]
     pub wish: u32,
-    /// What keeps the number from the wish, or the wish from what it would be.
+    /// What keeps the number from what the load asks for.
     #[serde(rename = "l", default, skip_serializing_if = "ScaleLimit::is_none")]
     pub limit: ScaleLimit,
     /// Slots that are granted and not run.

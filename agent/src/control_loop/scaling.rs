@@ -1,0 +1,229 @@
+//! Scaling in the loop: reads what is due, asks for metrics, and lets as many instances be wanted as were
+//! decided.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use limpet_protocol::event::EventKind;
+use limpet_protocol::id::{InstanceId, Slot};
+use limpet_protocol::limits::MAX_REASON_BYTES;
+use limpet_protocol::scale::{Figure, ScaleReport};
+
+use super::checks::network_of;
+use super::{ControlLoop, Images, Job, Wanted, WantedInstance};
+use crate::ledger::Accepted;
+use crate::load::connections;
+use crate::load::sample::{Sampler, Wish};
+use crate::probe;
+use crate::reconcile::{Life, Observed};
+use crate::runtime::{ContainerId, Runtime};
+use crate::scale::prometheus::value_of;
+use crate::scale::slots::Standing;
+use crate::scale::{Change, Endpoint, Scales, ServiceKey, Share};
+
+/// How long an instance may take to tell its metrics.
+const METRICS_TIMEOUT: Duration = Duration::from_secs(1);
+/// Instances that are being asked at a time; the others have their turn the next time.
+const MAX_ASKED: usize = 64;
+
+/// What the loop keeps for services that follow their load.
+#[derive(Debug, Default)]
+pub(super) struct Scaling {
+    pub(super) scales: Scales,
+    sampler: Sampler,
+    /// Who is being asked for metrics.
+    asked: BTreeSet<(ContainerId, u16)>,
+}
+
+/// What an instance said of its metrics.
+#[derive(Debug)]
+pub(super) struct Measured {
+    key: ServiceKey,
+    from: ContainerId,
+    port: u16,
+    values: Vec<(usize, Option<u64>)>,
+}
+
+/// The services of an assignment that follow their load.
+pub(super) fn shares(accepted: &Accepted) -> impl Iterator<Item = Share<'_>> {
+    accepted.assignment.services.iter().filter_map(|service| {
+        let kept = accepted.specs.get(&service.spec)?;
+        Some(Share {
+            key: (service.application.clone(), service.service.clone()),
+            slots: &service.slots,
+            scaling: service.scale.as_ref()?,
+            resources: &kept.spec.resources,
+        })
+    })
+}
+
+/// What an assignment wants of this node, of services that follow their load as many as were decided.
+pub(super) fn wanted_of(accepted: &Accepted, scales: &Scales) -> Wanted {
+    let mut wanted = Wanted::new();
+    for service in &accepted.assignment.services {
+        let Some(kept) = accepted.specs.get(&service.spec) else { continue };
+        let key = (service.application.clone(), service.service.clone());
+        let next = service.next.and_then(|hash| Some((hash, accepted.specs.get(&hash)?)));
+        let next = next.map(|(hash, kept)| (hash, kept.spec.clone()));
+        let instance = |slot: Slot| InstanceId {
+            application: service.application.clone(),
+            service: service.service.clone(),
+            slot,
+        };
+        let homes = service.slots.iter().copied();
+        let runs = homes.clone().filter(|slot| scales.runs(&instance(*slot)));
+        let beside = homes.flat_map(|home| scales.beside(&key, home));
+        for slot in runs.chain(beside) {
+            let want = WantedInstance {
+                order: service.order,
+                done: service.done.contains(&slot),
+                next: next.clone(),
+                met: service.met.clone(),
+                ..WantedInstance::new(service.spec, kept.spec.clone())
+            };
+            wanted.insert(instance(slot), want);
+        }
+    }
+    wanted
+}
+
+fn standing(observed: &Observed, instance: &InstanceId) -> Standing {
+    let Some(id) = observed.newest(instance) else { return Standing::Absent };
+    match observed.container(&id) {
+        Some(container) if container.is_well() => Standing::Well,
+        Some(container) if container.is_live() => Standing::Live,
+        _ => Standing::Absent,
+    }
+}
+
+impl<R: Runtime, I: Images> ControlLoop<R, I> {
+    /// Another assignment: what it says of scaling holds from now on.
+    pub(super) fn follow_scaling(&mut self, accepted: &Accepted) {
+        self.scaling.scales.follow(shares(accepted));
+        if self.runtime_ready {
+            let (observed, now_ms) = (&self.observed, self.clock.now_ms());
+            self.scaling.scales.choose(|instance| standing(observed, instance), now_ms);
+        }
+    }
+
+    /// Reads what is due and lets what is wanted follow. Returns when to look again.
+    pub(super) fn look_at_scaling(&mut self) -> Option<u64> {
+        if self.scaling.scales.is_empty() {
+            self.scaling.sampler.rest();
+        }
+        // Before the runtime has told what there is, nobody knows what runs.
+        if !self.runtime_ready || self.ending_at_ms.is_some() {
+            return None;
+        }
+        let now_ms = self.clock.now_ms();
+        let observed = &self.observed;
+        let mut changed = self.scaling.scales.choose(|it| standing(observed, it), now_ms);
+        if self.scaling.scales.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            self.read_load(now_ms);
+            let observed = &self.observed;
+            changed |= self.scaling.scales.choose(|it| standing(observed, it), now_ms);
+        }
+        if changed && let Some(accepted) = self.intake.current() {
+            self.wanted = wanted_of(accepted, &self.scaling.scales);
+        }
+        self.reporter.scale(self.scaling.scales.reports());
+        self.scaling.scales.due_ms()
+    }
+
+    fn read_load(&mut self, now_ms: u64) {
+        let observed = &self.observed;
+        let scales = &self.scaling.scales;
+        let wishes = self.wanted.keys().filter_map(|instance| {
+            let measured = scales.measured(instance)?;
+            let id = observed.newest(instance)?;
+            let container = observed.container(&id)?;
+            (container.life == Life::Running).then(|| Wish {
+                ready: container.is_well(),
+                id,
+                measured,
+            })
+        });
+        let wishes: Vec<Wish> = wishes.collect();
+        let readings = self.scaling.sampler.read(&self.paths, wishes, now_ms);
+        let changes = self.scaling.scales.look(&readings, now_ms);
+        for change in changes {
+            self.tell_scaled(&change);
+        }
+        for (key, endpoint) in self.scaling.scales.endpoints_due(now_ms) {
+            self.ask_for_metrics(&key, &endpoint, now_ms);
+        }
+    }
+
+    fn tell_scaled(&mut self, change: &Change) {
+        let (application, service) = &change.key;
+        let reports = self.scaling.scales.reports();
+        let is_it = |it: &&ScaleReport| it.application == *application && it.service == *service;
+        let figures = reports.iter().find(is_it).map(|it| words(&it.figures)).unwrap_or_default();
+        let why = match change.gave_way {
+            Some(cause) => format!("{} on the node", cause.as_str()),
+            None => figures,
+        };
+        let (before, after) = (change.before, change.after);
+        let message = format!("{application}.{service} runs {after} and not {before}: {why}");
+        self.event(EventKind::Scaled, None, message);
+    }
+
+    /// Asks every instance that runs; they answer beside the loop.
+    fn ask_for_metrics(&mut self, key: &ServiceKey, endpoint: &Endpoint, now_ms: u64) {
+        let service = endpoint.service.as_ref().unwrap_or(&key.1);
+        let of_it =
+            |instance: &&InstanceId| instance.application == key.0 && instance.service == *service;
+        let instances: Vec<InstanceId> = self.wanted.keys().filter(of_it).cloned().collect();
+        for instance in instances {
+            let Some(id) = self.observed.newest(&instance) else { continue };
+            let container = self.observed.container(&id);
+            let Some(container) = container.filter(|it| it.life == Life::Running) else { continue };
+            let Some((port, path)) = endpoint.http.clone() else {
+                let count = container.pid.and_then(connections::established);
+                let values: Vec<_> = endpoint.metrics.iter().map(|(at, _)| (*at, count)).collect();
+                self.scaling.scales.heard(key, &id, &values, now_ms);
+                continue;
+            };
+            let Some(network) = network_of(container) else { continue };
+            let asked = &mut self.scaling.asked;
+            if asked.len() >= MAX_ASKED || !asked.insert((id.clone(), port)) {
+                continue;
+            }
+            let (key, metrics) = (key.clone(), endpoint.metrics.clone());
+            self.jobs.spawn(async move {
+                let text = probe::fetch(network, port, &path, METRICS_TIMEOUT).await;
+                let text = text.inspect_err(|error| tracing::debug!("metrics of {id}: {error}"));
+                let text = text.unwrap_or_default();
+                let value = |metric: &limpet_protocol::scale::MetricTarget| {
+                    value_of(&text, &metric.name, &metric.labels)
+                };
+                let values = metrics.iter().map(|(at, metric)| (*at, value(metric))).collect();
+                Job::Measured(Measured { key, from: id, port, values })
+            });
+        }
+    }
+
+    /// An instance told its metrics, or did not.
+    pub(super) fn measured(&mut self, measured: Measured) {
+        let Measured { key, from, port, values } = measured;
+        let now_ms = self.clock.now_ms();
+        self.scaling.scales.heard(&key, &from, &values, now_ms);
+        self.scaling.asked.remove(&(from, port));
+    }
+}
+
+/// `cpu 92 of 60, queue ? of 100`.
+fn words(figures: &[Figure]) -> String {
+    let number = |thousandths: u64| match (thousandths / 1_000, thousandths % 1_000) {
+        (whole, 0) => whole.to_string(),
+        (whole, rest) => format!("{whole}.{}", rest / 100),
+    };
+    let word = |figure: &Figure| {
+        let value = figure.value.map_or_else(|| "?".to_owned(), number);
+        format!("{} {value} of {}", figure.metric, number(figure.target))
+    };
+    let all: Vec<String> = figures.iter().map(word).collect();
+    let mut all = all.join(", ");
+    all.truncate(all.floor_char_boundary(MAX_REASON_BYTES));
+    all
+}

@@ -1,0 +1,170 @@
+//! One figure: what was measured of all instances → how many instances it asks for.
+//!
+//! The rule is the ratio rule of Kubernetes' HorizontalPodAutoscaler, with its handling of what is not
+//! ready and of what could not be measured (`pkg/controller/podautoscaler/replica_calculator.go`, functions
+//! `calcPlainMetricReplicas`, `GetObjectMetricReplicas`; the page "Horizontal Pod Autoscaling", section
+//! "Algorithm details"). It is written here for the load of all instances together, in thousandths of an
+//! instance that is exactly at its target: number × figure ÷ target is that load.
+
+use limpet_protocol::scale::Target;
+
+/// How far load and number may differ, in thousandths: 10 %
+/// (`--horizontal-pod-autoscaler-tolerance` of Kubernetes).
+const TOLERANCE: u64 = 100;
+/// One instance at its target.
+const ONE: u64 = 1_000;
+/// Over how long the load is smoothed that decides whether there are fewer: as long as Kubernetes takes
+/// between two looks (`--horizontal-pod-autoscaler-sync-period`).
+const SMOOTH_MS: u64 = 15_000;
+
+/// A figure, measured once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// All that was measured, added up, in thousandths.
+    pub sum: u64,
+    /// The greatest of it.
+    pub greatest: u64,
+    /// How many could be measured.
+    pub counted: u32,
+    /// How many should have been measured but could not be.
+    pub missing: u32,
+    /// Instances of the service that are ready, and have been for long enough: no others are measured.
+    pub ready: u32,
+    /// It was not measured at the service's own instances.
+    pub elsewhere: bool,
+}
+
+impl Reading {
+    /// Adds one that was measured, or should have been.
+    pub fn add(&mut self, value: Option<u64>) {
+        match value {
+            Some(value) => {
+                self.sum = self.sum.saturating_add(value);
+                self.greatest = self.greatest.max(value);
+                self.counted += 1;
+            }
+            None => self.missing += 1,
+        }
+    }
+
+    /// The figure as the target is meant, in thousandths.
+    #[must_use]
+    pub fn value(&self, target: Target) -> Option<u64> {
+        match target {
+            _ if self.counted == 0 => None,
+            Target::Value(_) => Some(self.greatest),
+            Target::Average(_) if self.elsewhere => Some(self.sum / u64::from(self.ready.max(1))),
+            Target::Average(_) => Some(self.sum / u64::from(self.counted)),
+        }
+    }
+
+    /// Whether it says nothing though it should.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.missing > 0 && (self.counted == 0 || self.elsewhere)
+    }
+
+    fn load(&self, target: Target) -> Load {
+        let share = |value: u64, target: u64| {
+            let load = u128::from(value) * u128::from(ONE) / u128::from(target.max(1));
+            u64::try_from(load).unwrap_or(u64::MAX)
+        };
+        let missing = u64::from(self.missing);
+        match target {
+            // What is missing counts as nothing when there would be more, as on target when fewer.
+            Target::Average(target) => {
+                let known = share(self.sum, target);
+                let safe = known.saturating_add(missing.saturating_mul(ONE));
+                Load { known, safe: (!self.is_lost()).then_some(safe) }
+            }
+            Target::Value(target) => {
+                let ready = u64::from(self.ready.max(1));
+                let known = share(self.greatest, target).saturating_mul(ready);
+                Load { known, safe: (!self.is_lost()).then_some(known) }
+            }
+        }
+    }
+}
+
+/// The load of all instances, in thousandths of an instance at its target.
+#[derive(Debug, Clone, Copy)]
+struct Load {
+    /// As far as it is known for certain.
+    known: u64,
+    /// With what may be there too; none if that cannot be said.
+    safe: Option<u64>,
+}
+
+/// Follows one figure over time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Gauge {
+    newest: Reading,
+    /// What the last two readings ask for: a number grows only by what both do.
+    known: [u64; 2],
+    /// The smoothed load; none before the first reading and while it cannot be said.
+    smooth: Option<u64>,
+    read_ms: Option<u64>,
+}
+
+impl Gauge {
+    pub(super) fn read(&mut self, reading: Reading, target: Target, now_ms: u64) {
+        let load = reading.load(target);
+        let before = if self.read_ms.is_some() { self.known[1] } else { 0 };
+        self.known = [before, load.known];
+        // While none is ready nobody knows what the load is.
+        let safe = load.safe.filter(|_| reading.ready > 0);
+        self.smooth = match (safe, self.smooth, self.read_ms) {
+            (None, _, _) => None,
+            (Some(load), Some(smooth), Some(read_ms)) => {
+                Some(towards(smooth, load, now_ms.saturating_sub(read_ms)))
+            }
+            (Some(load), _, _) => Some(load),
+        };
+        self.newest = reading;
+        self.read_ms = Some(now_ms);
+    }
+
+    pub(super) const fn newest(&self) -> &Reading {
+        &self.newest
+    }
+
+    /// What the last two readings both ask for.
+    fn short(&self) -> u64 {
+        self.known[0].min(self.known[1])
+    }
+
+    /// How many instances it asks for in the place of `number`, if that is more.
+    pub(super) fn more_than(&self, number: u32) -> Option<u32> {
+        let load = self.short();
+        let beyond = u64::from(number).saturating_mul(ONE + TOLERANCE);
+        (load > beyond).then(|| whole(load)).filter(|wish| *wish > number)
+    }
+
+    /// How many instances are enough, at most `number`.
+    pub(super) fn enough(&self, number: u32) -> u32 {
+        let Some(smooth) = self.smooth else { return number };
+        let load = smooth.max(self.short());
+        let within = u64::from(self.newest.ready).saturating_mul(ONE - TOLERANCE);
+        if load >= within { number } else { whole(load).min(number) }
+    }
+
+    /// Whether less than that, in thousandths of an instance at its target, is asked for.
+    pub(super) fn is_below(&self, load: u64) -> bool {
+        self.smooth.is_some_and(|smooth| smooth.max(self.short()) < load)
+    }
+}
+
+/// Rounded up to whole instances.
+fn whole(load: u64) -> u32 {
+    u32::try_from(load.div_ceil(ONE)).unwrap_or(u32::MAX)
+}
+
+/// An exponential average: after [`SMOOTH_MS`] it has come about two thirds of the way.
+fn towards(smooth: u64, load: u64, after_ms: u64) -> u64 {
+    let weight = u128::from(after_ms.min(SMOOTH_MS));
+    let rest = u128::from(SMOOTH_MS);
+    let mixed = (u128::from(smooth) * rest + u128::from(load) * weight) / (rest + weight);
+    // What is left of the way in whole numbers would never be gone.
+    let mixed = u64::try_from(mixed).unwrap_or(u64::MAX);
+    if mixed == smooth && load < smooth { smooth - 1 } else { mixed }
+}

@@ -1,0 +1,191 @@
+//! One service: figures → how many instances run, and why.
+
+use heapless::Vec;
+use limpet_protocol::limits::MAX_METRICS_PER_SERVICE;
+use limpet_protocol::scale::{Figure, ScaleLimit, ScalePolicy, Scaling, Target};
+
+use super::figure::{Gauge, Reading};
+use super::history::Course;
+use super::pace::{self, Windows};
+
+/// Figures of one service: CPU, memory, and its metrics.
+pub(super) const MAX_FIGURES: usize = MAX_METRICS_PER_SERVICE + 2;
+/// A service that may have no instance is idle if every figure but memory is below that, in thousandths
+/// of an instance at its target: no program that waits uses exactly nothing.
+const IDLE: u64 = 20;
+/// Thousandths of a hundredth.
+const PER_PERCENT: u64 = 1_000;
+
+/// What a figure is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FigureOf {
+    /// Processor time.
+    Cpu,
+    /// Memory.
+    Memory,
+    /// A metric, by its place in the policy.
+    Metric(usize),
+}
+
+/// The figures that a policy has targets for, in its order.
+pub fn figures_of(policy: &ScalePolicy) -> impl Iterator<Item = (FigureOf, Target)> + '_ {
+    let share = |percent: u32| Target::Average(u64::from(percent) * PER_PERCENT);
+    let cpu = policy.cpu_percent.map(|percent| (FigureOf::Cpu, share(percent)));
+    let memory = policy.memory_percent.map(|percent| (FigureOf::Memory, share(percent)));
+    let metrics = policy.metrics.iter().take(MAX_METRICS_PER_SERVICE).enumerate();
+    let metrics = metrics.map(|(place, metric)| (FigureOf::Metric(place), metric.target));
+    cpu.into_iter().chain(memory).chain(metrics)
+}
+
+/// How many instances run, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// So many.
+    pub number: u32,
+    /// What the load asks for over the windows, at most the policy's most.
+    pub wish: u32,
+    /// What keeps the number from what the load asks for.
+    pub limit: ScaleLimit,
+}
+
+/// Follows one service.
+#[derive(Debug, Clone)]
+pub struct Scaler {
+    gauges: Vec<Gauge, MAX_FIGURES>,
+    windows: Windows,
+    course: Course,
+    /// Most instances because the node is short; none is no such limit.
+    room: Option<u32>,
+    newest: Decision,
+}
+
+impl Scaler {
+    /// Begins with what runs, within the bounds.
+    #[must_use]
+    pub fn new(running: u32, scaling: &Scaling, now_ms: u64) -> Self {
+        let number = running.clamp(scaling.least.min(scaling.most), scaling.most);
+        Self {
+            gauges: Vec::new(),
+            windows: Windows::new(number, now_ms),
+            course: Course::new(number, now_ms),
+            room: None,
+            newest: Decision { number, wish: number, limit: ScaleLimit::None },
+        }
+    }
+
+    /// The newest decision.
+    #[must_use]
+    pub const fn newest(&self) -> &Decision {
+        &self.newest
+    }
+
+    /// Another policy: figures are followed anew, the number stays.
+    pub fn policy_changed(&mut self) {
+        self.gauges.clear();
+    }
+
+    /// The node is short: at most so many from now on. None is no limit.
+    pub fn set_room(&mut self, room: Option<u32>) {
+        self.room = room;
+    }
+
+    /// Takes what was measured, in the order of [`figures_of`], and decides. `needed` is whether
+    /// somebody waits for an instance though there is none.
+    pub fn decide(
+        &mut self,
+        readings: &[Reading],
+        scaling: &Scaling,
+        needed: bool,
+        now_ms: u64,
+    ) -> &Decision {
+        let policy = &scaling.policy;
+        for (place, (_, target)) in figures_of(policy).enumerate() {
+            if place == self.gauges.len() && self.gauges.push(Gauge::default()).is_err() {
+                break;
+            }
+            let reading = readings.get(place).copied().unwrap_or_default();
+            self.gauges[place].read(reading, target, now_ms);
+        }
+        let raw = self.raw_wish(policy, needed);
+        let number = self.course.now();
+        let wish = self.windows.settle(raw.min(policy.max), number, policy, now_ms);
+        let (decided, limit) = self.limited((raw, wish), scaling, now_ms);
+        if decided != number {
+            self.course.change(decided, now_ms);
+        }
+        self.newest = Decision { number: decided, wish, limit };
+        &self.newest
+    }
+
+    /// What the figures of now ask for.
+    fn raw_wish(&self, policy: &ScalePolicy, needed: bool) -> u32 {
+        let number = self.course.now();
+        let more = self.gauges.iter().filter_map(|gauge| gauge.more_than(number)).max();
+        let enough = self.gauges.iter().map(|gauge| gauge.enough(number)).max();
+        let wish = more.unwrap_or_else(|| enough.unwrap_or(number));
+        let least = u32::from(needed || (number > 0 && !self.is_idle(policy)));
+        if least == 0 { more.unwrap_or(0) } else { wish.max(least) }
+    }
+
+    /// Whether the instances have nothing to do, as far as that can be said.
+    fn is_idle(&self, policy: &ScalePolicy) -> bool {
+        let mut load = figures_of(policy)
+            .zip(&self.gauges)
+            .filter(|((of, _), _)| *of != FigureOf::Memory)
+            .map(|(_, gauge)| gauge)
+            .peekable();
+        load.peek().is_some() && load.all(|gauge| gauge.is_below(IDLE))
+    }
+
+    /// What becomes of a wish under rates, bounds and the room of the node, and what kept it from the raw
+    /// one first.
+    fn limited(
+        &self,
+        (raw, wish): (u32, u32),
+        scaling: &Scaling,
+        now_ms: u64,
+    ) -> (u32, ScaleLimit) {
+        let policy = &scaling.policy;
+        let highest = pace::highest(&policy.up, &self.course, now_ms);
+        let lowest = pace::lowest(&policy.down, &self.course, now_ms);
+        let paced = wish.clamp(lowest, highest.max(lowest));
+        let least = scaling.least.min(scaling.most);
+        let bounded = paced.clamp(least, scaling.most);
+        let number = bounded.min(self.room.map_or(u32::MAX, |room| room.max(least)));
+        let limit = if number < bounded {
+            ScaleLimit::Room
+        } else if bounded == scaling.most && raw.max(wish) > scaling.most {
+            ScaleLimit::Most
+        } else if paced < least {
+            ScaleLimit::Least
+        } else if paced != wish {
+            ScaleLimit::Rate
+        } else if wish != raw.min(policy.max) {
+            ScaleLimit::Window
+        } else if self.gauges.iter().any(|gauge| gauge.newest().is_lost()) {
+            ScaleLimit::NoMetric
+        } else {
+            ScaleLimit::None
+        };
+        (number, limit)
+    }
+
+    /// What was compared, for people.
+    #[must_use]
+    pub fn figures(&self, policy: &ScalePolicy) -> std::vec::Vec<Figure> {
+        let number = self.course.now();
+        let figure = |((of, target), gauge): ((FigureOf, Target), &Gauge)| {
+            let metric = match of {
+                FigureOf::Cpu => "cpu".to_owned(),
+                FigureOf::Memory => "memory".to_owned(),
+                FigureOf::Metric(place) => {
+                    policy.metrics.get(place).map(|it| it.name.clone()).unwrap_or_default()
+                }
+            };
+            let value = gauge.newest().value(target);
+            let wish = gauge.more_than(number).unwrap_or_else(|| gauge.enough(number));
+            Figure { metric, value, target: target.thousandths(), wish: value.map(|_| wish) }
+        };
+        figures_of(policy).zip(&self.gauges).map(figure).collect()
+    }
+}
