@@ -60,3 +60,40 @@ async fn figures() {
     println!("keeper after: {}", memory(keeper));
     node.end().await;
 }
+
+#[tokio::test]
+#[ignore = "prints figures; asserts nothing that a busy machine could break"]
+async fn sampling() {
+    use limpet_agent::load::sample::{Sampler, Wish};
+    const ROUNDS: u64 = 2_000;
+    let mut node = Node::new().await;
+    let mut ids = vec![];
+    for _ in 0..50 {
+        ids.push(node.start(Node::spec("exec sleep 1000")).await.0);
+    }
+    for (what, measured) in [("processor", (true, false)), ("processor and memory", (true, true))] {
+        let mut sampler = Sampler::default();
+        let wish = |id: &limpet_agent::runtime::ContainerId| Wish {
+            id: id.clone(),
+            ready: true,
+            measured,
+        };
+        let mut look = |at_ms| sampler.read(&node.paths, ids.iter().map(wish).collect(), at_ms);
+        assert!(look(0).containers.values().all(|sample| sample.cpu_us.is_some()));
+        let before = processor_ns();
+        (1..=ROUNDS).for_each(|round| drop(look(round * 500)));
+        let one = (processor_ns() - before) / ROUNDS;
+        let share = one as f64 * 2.0 / 1e9 * 100.0;
+        println!("50 containers, {what}: {} µs a look, {share:.3} % of a core", one / 1_000);
+    }
+    for id in &ids {
+        node.remove(id).await;
+    }
+    node.end().await;
+}
+
+/// Processor time of this thread.
+fn processor_ns() -> u64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
+}

@@ -20,6 +20,7 @@ use limpet_protocol::assignment::{AssignedService, Assignment, Generation, Updat
 use limpet_protocol::codec;
 use limpet_protocol::id::Slot;
 use limpet_protocol::message::Signed;
+use limpet_protocol::scale::Scaling;
 use limpet_protocol::spec::*;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use tokio::sync::mpsc;
@@ -28,6 +29,7 @@ mod checks;
 mod hooks;
 mod order;
 mod restarts;
+mod scaling;
 
 use super::node::{Node, PATIENCE, exe, now};
 
@@ -111,11 +113,13 @@ struct Life {
     node: Node,
     generation: u64,
     seen: Seen,
+    /// How its services follow their load.
+    scale: Option<Scaling>,
 }
 
 impl Life {
     async fn new() -> Self {
-        Self { node: Node::new().await, generation: 0, seen: Seen::default() }
+        Self { node: Node::new().await, generation: 0, seen: Seen::default(), scale: None }
     }
 
     /// Writes an assignment of one instance for each of these specs.
@@ -126,7 +130,7 @@ impl Life {
             let (application, service) = (spec.application.clone(), spec.service.clone());
             let hash = spec_hash(bytes);
             let share = AssignedService::new(application, service, hash, vec![Slot(1)]);
-            AssignedService { order, ..share }
+            AssignedService { order, scale: self.scale.clone(), ..share }
         };
         let assignment = Assignment {
             node: "n1".parse().unwrap(),
@@ -205,13 +209,13 @@ impl Life {
         }
     }
 
-    /// Waits until all of these were seen, in any order.
-    async fn until_all(&self, all: &[String]) {
+    /// Waits until all of these were seen, in any order, and answers all that was seen.
+    async fn until_all(&self, all: &[String]) -> Vec<String> {
         loop {
             {
                 let mut seen = self.seen.lock().unwrap();
                 if all.iter().all(|what| seen.contains(what)) {
-                    return seen.clear();
+                    return seen.drain(..).collect();
                 }
             }
             tokio::time::sleep(Duration::from_millis(2)).await;

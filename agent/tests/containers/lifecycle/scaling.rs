@@ -1,0 +1,124 @@
+//! Numbers of instances that follow their load, decided by the real agent on real containers, without any
+//! controller.
+
+use limpet_protocol::scale::{MetricSource, MetricTarget, Pace, ScalePolicy, Scaling, Target};
+
+use super::*;
+
+/// Uses its processor as long as there is a file, and waits otherwise.
+const BUSY: &str = "trap 'exit 0' TERM; while :; do if [ -e /shared/busy ]; then \
+                    i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; else sleep 0.05; fi; done";
+
+fn scaling(policy: ScalePolicy) -> Option<Scaling> {
+    let (least, most) = (policy.min, policy.max);
+    Some(Scaling { least, most, priority: 0, policy })
+}
+
+/// Comes down a second after it is enough.
+fn policy(max: u32) -> ScalePolicy {
+    let down = Pace { window_ms: 1_000, ..Pace::down() };
+    ScalePolicy { down, ..ScalePolicy::between(1, max) }
+}
+
+/// A service that is at its target with little: also on a busy machine it gets far more.
+fn busy(life: &Life) -> Spec {
+    let mut web = life.spec("web", BUSY);
+    web.resources.cpu_reservation_millis = Some(20);
+    web.resources.cpu_limit_millis = Some(100);
+    web
+}
+
+fn events(slots: &[u32], what: &str) -> Vec<String> {
+    slots.iter().map(|slot| format!("test.web.{slot}.1 {what}")).collect()
+}
+
+#[tokio::test]
+async fn load_brings_instances_and_calm_takes_them() {
+    let mut life = Life::new().await;
+    life.scale = scaling(ScalePolicy { cpu_percent: Some(60), ..policy(3) });
+    let web = busy(&life);
+    life.want(&[web], UpdateOrder::StopFirst);
+    let file = life.shared().join("busy");
+    let seen = life
+        .while_agent_runs(async {
+            life.until("test.web.1.1 runs").await;
+            std::fs::write(&file, "").unwrap();
+            life.until_all(&events(&[1001, 1002], "runs")).await
+        })
+        .await;
+    assert!(seen.iter().all(|it| !it.contains("stop") && !it.contains("1003")), "{seen:?}");
+    // Another run of the agent goes on with what runs, and lets it go when it is not needed.
+    let seen = life
+        .while_agent_runs(async {
+            std::fs::remove_file(&file).unwrap();
+            life.until_all(&events(&[1001, 1002], "ended")).await
+        })
+        .await;
+    let others = seen.iter().filter(|it| it.starts_with("start") || it.contains("web.1.1"));
+    assert_eq!(others.count(), 0, "{seen:?}");
+    life.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_an_instance_tells_of_is_followed() {
+    let mut life = Life::new().await;
+    let queue = MetricTarget {
+        name: "jobs_waiting".to_owned(),
+        labels: [("queue".to_owned(), "a".to_owned())].into(),
+        source: MetricSource::Http { service: None, port: 8080, path: "/metrics".to_owned() },
+        per_second: false,
+        target: Target::Value(10_000),
+    };
+    life.scale = scaling(ScalePolicy { metrics: vec![queue], ..policy(2) });
+    let serve = "trap 'exit 0' TERM; mkdir -p /tmp/www; busybox httpd -p 8080 -h /tmp/www; \
+                 while :; do cat /shared/metrics > /tmp/www/new; \
+                 busybox mv /tmp/www/new /tmp/www/metrics; sleep 0.1; done";
+    let web = life.spec("web", serve);
+    let folder = life.shared();
+    let tell = |number: u32| {
+        let text =
+            format!("jobs_waiting{{queue=\"a\"}} {number}\njobs_waiting{{queue=\"b\"}} 999\n");
+        std::fs::write(folder.join("new"), text).unwrap();
+        std::fs::rename(folder.join("new"), folder.join("metrics")).unwrap();
+    };
+    tell(5);
+    life.want(&[web], UpdateOrder::StopFirst);
+    life.while_agent_runs(async {
+        life.until("test.web.1.1 runs").await;
+        tell(25);
+        life.until("test.web.1001.1 runs").await;
+        tell(1);
+        let seen = life.until("test.web.1001.1 ended").await;
+        assert!(!seen.iter().any(|it| it.contains("web.1.1")), "{seen:?}");
+    })
+    .await;
+    life.end().await;
+}
+
+#[tokio::test]
+#[ignore = "prints figures; asserts nothing that a busy machine could break"]
+async fn from_a_step_of_the_load_to_an_instance_that_runs() {
+    let mut life = Life::new().await;
+    life.scale = scaling(ScalePolicy { cpu_percent: Some(60), ..policy(2) });
+    let web = busy(&life);
+    life.want(&[web], UpdateOrder::StopFirst);
+    let file = life.shared().join("busy");
+    life.while_agent_runs(async {
+        life.until("test.web.1.1 runs").await;
+        let mut times = vec![];
+        for round in 1..=10 {
+            // Each at another time between two readings.
+            tokio::time::sleep(Duration::from_millis(1_500 + 53 * round)).await;
+            std::fs::write(&file, "").unwrap();
+            let step = now();
+            life.until(&format!("test.web.1001.{round} runs")).await;
+            times.push(step.elapsed().as_millis());
+            std::fs::remove_file(&file).unwrap();
+            life.until(&format!("test.web.1001.{round} ended")).await;
+        }
+        times.sort_unstable();
+        println!("load step to instance running: p50 {} ms, max {} ms", times[5], times[9]);
+    })
+    .await;
+    life.end().await;
+}
