@@ -12,6 +12,7 @@ use crate::assignment::UpdateOrder;
 use crate::id::{ApplicationName, ServiceName};
 use crate::scale::ScalePolicy;
 use crate::spec::Spec;
+use crate::window::Window;
 
 /// A named set of services applied together.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,11 +129,20 @@ pub struct WavePolicy {
     /// would take another one down.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_unavailable: Option<Portion>,
+    /// Waves begin only while it is open; one that has begun goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
 }
 
 impl Default for WavePolicy {
     fn default() -> Self {
-        Self { waves: Vec::new(), success_percent: 100, abort: None, max_unavailable: None }
+        Self {
+            waves: Vec::new(),
+            success_percent: 100,
+            abort: None,
+            max_unavailable: None,
+            window: None,
+        }
     }
 }
 

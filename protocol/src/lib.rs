@@ -31,4 +31,5 @@ pub mod report;
 pub mod scale;
 pub mod spec;
 pub mod topic;
+pub mod window;
 pub mod zone;

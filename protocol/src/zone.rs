@@ -4,6 +4,7 @@
 //! times to -167..=167 hours). Out: a [`Zone`] that turns time into local time and back. Pure: a node
 //! needs no time zone database. Seconds are those since 1970 without leap seconds.
 
+use alloc::format;
 use alloc::string::String;
 
 const DAY: i64 = 86_400;
@@ -113,6 +114,15 @@ impl Zone {
     fn changes(&self, summer: Summer, year: i64) -> (i64, i64) {
         let begins = summer.begins.local_s(year) - self.standard;
         (begins, summer.ends.local_s(year) - summer.offset)
+    }
+
+    /// A time for people: `2026-11-29 03:00 +01:00`.
+    #[must_use]
+    pub fn shown(&self, at_s: i64) -> String {
+        let offset = self.offset_at(at_s);
+        let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
+        let local = Civil::of(at_s.saturating_add(offset));
+        format!("{local} {sign}{:02}:{:02}", minutes / 60, minutes % 60)
     }
 
     /// The time at which a clock on the wall shows this (seconds of local time since 1970). Of two the

@@ -236,10 +236,7 @@ fn read(schedule: &Schedule) -> Result<(Cron, Zone), String> {
 
 fn next_run(zone: &Zone, next_s: Option<i64>) -> String {
     let Some(next_s) = next_s else { return "it has no next run".to_owned() };
-    let offset = zone.offset_at(next_s);
-    let (sign, minutes) = (if offset < 0 { '-' } else { '+' }, offset.abs() / 60);
-    let local = Civil::of(next_s.saturating_add(offset));
-    format!("next run at {local} {sign}{:02}:{:02}", minutes / 60, minutes % 60)
+    format!("next run at {}", zone.shown(next_s))
 }
 
 fn clock_is_wrong(now_s: i64, before_s: i64) -> String {

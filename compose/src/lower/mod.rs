@@ -42,6 +42,7 @@ use reader::Reader;
 
 pub(crate) use contents::sources;
 pub(crate) use schedule::schedules;
+pub(crate) use waves::windows;
 
 /// Makes the application; it counts only if no error was found.
 pub(crate) fn application(tree: &Node, name: &str, problems: &mut Problems) -> Application {

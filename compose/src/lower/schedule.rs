@@ -170,7 +170,7 @@ fn deadline(reader: &mut Reader, mapping: &Mapping) -> Option<u64> {
 }
 
 /// The rule of a time zone, or what is wrong with its name and what to do.
-fn zone(name: &str, files: &dyn Files) -> Result<String, (String, String)> {
+pub(super) fn zone(name: &str, files: &dyn Files) -> Result<String, (String, String)> {
     if matches!(name, "UTC" | "Etc/UTC" | "Z") {
         return Ok(String::new());
     }

@@ -1,16 +1,21 @@
 //! Waves over the fleet: `deploy.x-rollout`.
 
-use limpet_protocol::application::{Portion, Wave, WavePolicy};
+use limpet_protocol::application::{Application, Portion, Service, Wave, WavePolicy};
 use limpet_protocol::limits::{MAX_REPLICAS, MAX_WAVES};
+use limpet_protocol::window::{Window, WindowError};
 
-use super::deploy;
 use super::reader::Reader;
+use super::{deploy, schedule};
+use crate::diagnostic::Problems;
+use crate::files::Files;
 use crate::node::Node;
+use crate::project::services;
+use crate::units;
 use crate::units::percent;
 
 const KEY: &str = "deploy.x-rollout";
 /// The keys below it.
-const KEYS: [&str; 4] = ["waves", "success", "abort", "max_unavailable"];
+const KEYS: [&str; 5] = ["waves", "success", "abort", "max_unavailable", "window"];
 
 /// What `deploy.x-rollout` says, if it is there.
 pub(super) fn policy(reader: &mut Reader) -> Option<WavePolicy> {
@@ -41,6 +46,60 @@ pub(super) fn policy(reader: &mut Reader) -> Option<WavePolicy> {
     let path = format!("{KEY}.max_unavailable");
     found.max_unavailable = portion(reader, node.get("max_unavailable"), &path);
     Some(found)
+}
+
+/// Gives the waves of an application their windows (`deploy.x-rollout.window`): a time zone's name
+/// becomes its rule here.
+pub(crate) fn windows(
+    tree: &Node,
+    files: &dyn Files,
+    application: &mut Application,
+    problems: &mut Problems,
+) {
+    for (name, node) in services(tree) {
+        let found = application.services.iter_mut().find(|(it, _)| it.as_str() == name);
+        let Some((_, Service { waves: Some(waves), .. })) = found else { continue };
+        let path = format!("services.{name}");
+        let mut reader = Reader { node, path, problems: &mut *problems };
+        waves.window = window(&mut reader, files);
+    }
+}
+
+fn window(reader: &mut Reader, files: &dyn Files) -> Option<Window> {
+    let path = format!("{KEY}.window");
+    let node = reader.get(&path)?;
+    known_keys(reader, node, &path, &["opens", "for", "time_zone"]);
+    let text = |key: &str| node.get(key).and_then(Node::scalar);
+    let (Some(opens), Some(length)) = (text("opens"), text("for")) else {
+        let message = "a window needs `opens` and `for`";
+        let advice = "`{opens: \"0 2 * * mon-fri\", for: 3h}`: five fields as crontab(5) has them";
+        reader.at(&path).refuse(node, message, advice);
+        return None;
+    };
+    let mut zone = String::new();
+    if let (Some(name), Some(at)) = (text("time_zone"), node.get("time_zone")) {
+        match schedule::zone(name, files) {
+            Ok(rule) => zone = rule,
+            Err((message, advice)) => {
+                reader.at(&format!("{path}.time_zone")).refuse(at, message, &advice);
+                return None;
+            }
+        }
+    }
+    let length_ms = units::duration_ms(length).unwrap_or(0);
+    let window = Window { opens: opens.to_owned(), length_ms, zone };
+    match window.at(0) {
+        Ok(_) => return Some(window),
+        Err(WindowError::Length(_)) => {
+            let message = format!("expected from a minute to a week, such as 3h, found {length:?}");
+            reader.at(&format!("{path}.for")).fail(node.get("for").unwrap_or(node), message);
+        }
+        Err(error) => {
+            let at = node.get("opens").unwrap_or(node);
+            reader.at(&format!("{path}.opens")).fail(at, error.to_string());
+        }
+    }
+    None
 }
 
 fn known_keys(reader: &mut Reader, node: &Node, path: &str, known: &[&str]) {

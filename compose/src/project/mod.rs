@@ -104,6 +104,7 @@ pub(crate) fn finish(
     report::keys(&tree, &mut refusals);
     let mut application = lower::application(&tree, &surroundings.name, &mut refusals);
     lower::schedules(&tree, loader.files, &mut application, &mut refusals);
+    lower::windows(&tree, loader.files, &mut application, &mut refusals);
     let contents = lower::sources(&tree, &surroundings.variables, &mut refusals);
     let Problems { mut errors, warnings } = refusals;
     warnings.into_iter().for_each(|warning| problems.push(warning));

@@ -7,9 +7,10 @@ use limpet_protocol::codec;
 use limpet_protocol::cron::Cron;
 use limpet_protocol::id::ServiceName;
 use limpet_protocol::limits::{
-    MAX_CONTENTS_PER_SERVICE, MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION, MAX_SPEC_BYTES, MAX_WAVES,
+    MAX_CONTENTS_PER_SERVICE, MAX_HOOKS, MAX_REPLICAS, MAX_SERVICES_PER_APPLICATION,
+    MAX_SPEC_BYTES, MAX_WAVES,
 };
-use limpet_protocol::spec::{MissedRuns, Overlap, RestartCondition, Spec};
+use limpet_protocol::spec::{MissedRuns, MountSource, Overlap, RestartCondition, Spec, is_subpath};
 use limpet_protocol::zone::Zone;
 
 use super::check_network;
@@ -66,6 +67,8 @@ fn check_service(
         .map_err(|error| ("spec.image.reference", error.to_string()))?;
     check_mode(service)?;
     check_contents(spec)?;
+    check_hooks(spec)?;
+    check_mounts(spec)?;
     codec::encode_within(spec, MAX_SPEC_BYTES)
         .map_err(|error| ("spec", format!("is too large: {error}")))?;
     for dependency in &spec.depends_on {
@@ -149,6 +152,32 @@ fn check_contents(spec: &Spec) -> Result<(), Wrong> {
     Ok(())
 }
 
+fn check_hooks(spec: &Spec) -> Result<(), Wrong> {
+    for (field, hooks) in [
+        ("spec.hooks.post_start", &spec.hooks.post_start),
+        ("spec.hooks.pre_stop", &spec.hooks.pre_stop),
+    ] {
+        if hooks.len() > MAX_HOOKS {
+            return Err((field, format!("{} are too many, at most {MAX_HOOKS}", hooks.len())));
+        }
+        if hooks.iter().any(|hook| hook.command.first().is_none_or(String::is_empty)) {
+            return Err((field, "a hook needs a command".to_owned()));
+        }
+    }
+    Ok(())
+}
+
+fn check_mounts(spec: &Spec) -> Result<(), Wrong> {
+    for mount in &spec.mounts {
+        if let MountSource::Volume { subpath: Some(subpath), .. } = &mount.source
+            && !is_subpath(subpath)
+        {
+            return Err(("spec.mounts", format!("{subpath:?} is no path within a volume")));
+        }
+    }
+    Ok(())
+}
+
 fn check_waves(service: &Service) -> Result<(), Wrong> {
     let Some(policy) = &service.waves else { return Ok(()) };
     let count = policy.waves.len();
@@ -170,6 +199,9 @@ fn check_waves(service: &Service) -> Result<(), Wrong> {
     }
     if policy.success_percent > 100 {
         return Err(("waves.success_percent", format!("{} is over 100", policy.success_percent)));
+    }
+    if let Some(Err(error)) = policy.window.as_ref().map(|window| window.at(0)) {
+        return Err(("waves.window", error.to_string()));
     }
     Ok(())
 }

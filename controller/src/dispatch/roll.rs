@@ -29,7 +29,7 @@ impl World {
         if !self.bus.is_up() {
             return;
         }
-        let effects = self.rollouts.step(self.now_ms);
+        let effects = self.rollouts.step(self.now_ms, self.wall_ms);
         self.unsettled.extend(effects.nodes);
         self.begin_anew(effects.begun);
         for key in &effects.services {

@@ -224,6 +224,7 @@ fn waves_are_shown_with_who_is_in_them() {
         success_percent: 90,
         abort: Some(Portion::Count(2)),
         max_unavailable: Some(Portion::Percent(25)),
+        window: None,
     });
     let old = shop(&[(name.clone(), agent.clone())]);
     agent.spec.image.reference = "nginx:2".into();

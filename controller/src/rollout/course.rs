@@ -52,6 +52,8 @@ pub(super) struct Course {
     pub(super) saved: Option<RolloutRecord>,
     /// Where it is among its waves.
     pub(super) place: Place,
+    /// The clock on the wall at the last step.
+    pub(super) wall_ms: u64,
     /// Why nothing more is begun though there is room.
     pub(super) budget: Option<String>,
     /// Units that have another spec since the last step.
@@ -83,6 +85,7 @@ impl Course {
             held_others: false,
             saved: None,
             place: Place::default(),
+            wall_ms: 0,
             budget: None,
             begun: Vec::new(),
             told: BTreeSet::new(),
@@ -136,8 +139,14 @@ impl Course {
         }
         if aim.spec == self.aim.spec {
             // Waves stay as they are until their end: who is in which was decided.
-            let waves = self.crew.as_ref().map(|_| self.aim.waves.clone());
-            self.aim = Aim { waves: waves.unwrap_or_else(|| aim.waves.clone()), ..aim };
+            let mut waves = match &self.crew {
+                Some(_) => self.aim.waves.take(),
+                None => aim.waves.clone(),
+            };
+            if let Some(waves) = &mut waves {
+                waves.window = aim.waves.as_ref().and_then(|new| new.window.clone());
+            }
+            self.aim = Aim { waves, ..aim };
             let start_first = self.order() == UpdateOrder::StartFirst;
             self.crew.iter_mut().for_each(|crew| crew.set_start_first(start_first));
             return false;

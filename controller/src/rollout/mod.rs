@@ -94,6 +94,11 @@ pub struct Aim {
 }
 
 impl Aim {
+    /// Whether its waves begin only at some times.
+    pub(crate) fn has_window(&self) -> bool {
+        self.waves.as_ref().is_some_and(|waves| waves.window.is_some())
+    }
+
     /// What a rollout needs to know of a service whose spec has this hash.
     #[must_use]
     pub fn of(service: &Service, spec: SpecHash) -> Self {

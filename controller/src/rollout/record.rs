@@ -37,6 +37,9 @@ pub struct RolloutRecord {
     /// Which wave it is in, from 0.
     #[serde(default)]
     pub wave: u32,
+    /// Whether that has begun, so that it goes on when its window is closed.
+    #[serde(default)]
+    pub begun: bool,
 }
 
 impl Course {
@@ -51,7 +54,8 @@ impl Course {
             self.total = usize::try_from(record.total).unwrap_or(usize::MAX);
             self.failed = usize::try_from(record.failed).unwrap_or(usize::MAX);
             self.counted = self.failed;
-            self.place = Place::at(usize::try_from(record.wave).unwrap_or(usize::MAX));
+            let wave = usize::try_from(record.wave).unwrap_or(usize::MAX);
+            self.place = Place::restored(wave, record.begun && self.aim.has_window());
         }
         self.saved = Some(record);
     }
@@ -87,6 +91,7 @@ impl Course {
             total: number(self.total),
             failed: number(self.failed),
             wave: number(self.place.wave),
+            begun: self.place.has_begun() && self.aim.has_window(),
         })
     }
 

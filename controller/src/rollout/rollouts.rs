@@ -38,6 +38,7 @@ pub struct Rollouts {
     calm_ms: u64,
     /// The time of the last step.
     stepped_ms: u64,
+    wall_ms: u64,
 }
 
 /// How long nodes have to say that they are there after the controller's own link came up.
@@ -192,13 +193,15 @@ impl Rollouts {
     }
 
     /// Takes the next steps of all services of which there is news, or whose time has come.
-    pub fn step(&mut self, now_ms: u64) -> Effects {
+    ///
+    /// `wall_ms` is the clock on the wall, in milliseconds since 1970: windows open by it.
+    pub fn step(&mut self, now_ms: u64, wall_ms: u64) -> Effects {
         let mut effects = Effects::default();
         let due =
             self.live.iter().filter(|key| self.deadline_of(key).is_some_and(|at| at <= now_ms));
         let due: Vec<ServiceKey> = due.cloned().collect();
         self.dirty.extend(due);
-        self.stepped_ms = now_ms;
+        (self.stepped_ms, self.wall_ms) = (now_ms, wall_ms);
         while let Some(key) = self.dirty.pop_first() {
             self.step_one(now_ms, &key, &mut effects);
             effects.services.insert(key);
@@ -213,7 +216,7 @@ impl Rollouts {
             return;
         };
         let held_others = course.held_others;
-        course.held = held;
+        (course.held, course.wall_ms) = (held, self.wall_ms);
         course.step(now_ms, self.calm_ms);
         course.held_others = course.holds_others();
         if course.crew.is_none() {

@@ -1,10 +1,12 @@
 //! Waves: which units may be begun at all, and what has to hold until the next may.
 //!
 //! A unit is open when its wave has begun. Units that come back are open at once if a wave that has
-//! begun names their node; otherwise they wait for a share of all, or for the last wave.
+//! begun names their node; otherwise they wait for a share of all, or for the last wave. With a window
+//! a wave begins only while that is open.
 
 use limpet_protocol::application::{Wave, WavePolicy};
 use limpet_protocol::id::NodeId;
+use limpet_protocol::window::{Opening, Window};
 
 use super::course::Course;
 use super::crew::{Crew, Member, Stage};
@@ -15,6 +17,9 @@ use crate::plan::filter::meets_all;
 /// How long a wave waits for the images of its units. Those that have not come are then begun in
 /// their turn all the same: a node keeps what it runs until it has the image.
 const STAGING_MS: u64 = 10 * 60 * 1000;
+
+/// How often a closed window is looked at, should somebody set the clock.
+const LOOK_AGAIN_MS: u64 = 10 * 60 * 1000;
 
 /// Where a rollout is among its waves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,6 +32,10 @@ pub(super) struct Place {
     staged: bool,
     /// Until when they are waited for.
     patience_ms: Option<u64>,
+    /// It had begun in an earlier life of the controller.
+    needs_no_window: bool,
+    /// Its window is closed: when that is looked at again, if ever, and what people are told.
+    closed: Option<(Option<u64>, String)>,
     /// How many of it came up and how many failed.
     pub(super) up: usize,
     pub(super) failed: usize,
@@ -38,9 +47,25 @@ impl Place {
         Self { wave, ..Self::default() }
     }
 
-    /// When the waiting for images ends.
-    pub(super) const fn deadline(&self) -> Option<u64> {
-        self.patience_ms
+    /// The same after a restart of the controller. A wave that had begun needs no window.
+    pub(super) fn restored(wave: usize, needs_no_window: bool) -> Self {
+        Self { needs_no_window, ..Self::at(wave) }
+    }
+
+    /// Whether its window was open when it began.
+    pub(super) const fn has_begun(&self) -> bool {
+        self.begun || self.needs_no_window
+    }
+
+    /// When the waiting for images or for the window ends.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        let opens_ms = self.closed.as_ref().and_then(|(at_ms, _)| *at_ms);
+        self.patience_ms.into_iter().chain(opens_ms).min()
+    }
+
+    /// What it waits for if its window is closed.
+    pub(super) fn waits_for_window(&self) -> Option<&str> {
+        self.closed.as_ref().map(|(_, why)| why.as_str())
     }
 
     /// Whether nobody waits for images any more.
@@ -58,20 +83,33 @@ impl Course {
         }
     }
 
+    /// The window of the direction that it has: a rollback has none.
+    fn window(&self) -> Option<&Window> {
+        self.aim.waves.as_ref().filter(|_| self.back.is_none())?.window.as_ref()
+    }
+
     /// Whether the wave of a node that these waves name has begun.
     pub(super) fn is_open(&self, named: u32) -> bool {
         let begun = self.place.wave + usize::from(self.place.begun);
-        self.place.wave >= self.waves().len() || named & low_bits(begun) != 0
+        let of_all = self.place.wave >= self.waves().len();
+        of_all && (self.place.begun || self.window().is_none()) || named & low_bits(begun) != 0
     }
 
     /// Begins the wave at hand if it has not begun, and the next ones when it is over.
     pub(super) fn ride(&mut self, now_ms: u64) {
         loop {
             if !self.place.begun {
-                self.open();
+                self.place.closed =
+                    if self.place.needs_no_window { None } else { self.closed(now_ms) };
+                if self.place.closed.is_none() {
+                    self.open();
+                }
             }
             self.stage(now_ms);
             let Some(crew) = &self.crew else { return };
+            if !self.place.begun {
+                return;
+            }
             let last = self.place.wave >= self.waves().len();
             if self.halt.is_some() || crew.is_in_wave() || crew.is_watched() {
                 return;
@@ -86,6 +124,20 @@ impl Course {
                 return;
             }
             self.place = Place::at(self.place.wave + 1);
+        }
+    }
+
+    /// Until when the window is closed, if it is, and what people are told.
+    fn closed(&self, now_ms: u64) -> Option<(Option<u64>, String)> {
+        match self.window()?.at(self.wall_ms) {
+            Ok(Opening::Now) => None,
+            Ok(Opening::In { ms, shown }) => {
+                let text = format!("waits for its window, which opens at {shown}");
+                Some((Some(now_ms.saturating_add(ms.min(LOOK_AGAIN_MS))), text))
+            }
+            Ok(Opening::Never) => Some((None, "its window does not open any more".to_owned())),
+            // The API refuses such a window.
+            Err(error) => Some((None, format!("its window is none: {error}"))),
         }
     }
 

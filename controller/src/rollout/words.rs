@@ -32,6 +32,9 @@ fn waits_for(course: &Course) -> Option<String> {
     if course.held.is_some() {
         return course.held.clone();
     }
+    if let Some(window) = course.place.waits_for_window() {
+        return Some(window.to_owned());
+    }
     let crew = course.crew.as_ref()?;
     let unstaged = crew.unstaged();
     if unstaged.is_empty() {

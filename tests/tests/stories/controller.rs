@@ -190,7 +190,7 @@ impl Story {
                 self.rollouts.look(self.now_ms, key, slot, &seen);
             }
         }
-        let effects = self.rollouts.step(self.now_ms);
+        let effects = self.rollouts.step(self.now_ms, self.now_ms);
         for (key, unit) in effects.begun {
             if let Some(id) = self.planner.meant(&key, unit.slot()).cloned() {
                 self.planner.begins_anew(&key, &id, unit.slot());

@@ -169,3 +169,27 @@ fn priorities_and_volumes_are_facts_of_placing() {
     assert!(!service("deploy: {x-volumes: keep}").placement.leaves_volumes);
     refused("deploy: {x-volumes: stay}", &["services.s.deploy.x-volumes"]);
 }
+
+#[test]
+fn windows_of_waves() {
+    let window = |keys: &str| {
+        let waves = service(&format!("deploy: {{x-rollout: {{window: {{{keys}}}}}}}")).waves;
+        let window = waves.unwrap().window.unwrap();
+        (window.opens, window.length_ms, window.zone)
+    };
+    let zone = "CET-1CEST,M3.5.0,M10.5.0/3";
+    assert_eq!(
+        window(&format!("opens: '0 2 * * mon-fri', for: 3h, time_zone: '{zone}'")),
+        ("0 2 * * mon-fri".to_owned(), 10_800_000, zone.to_owned())
+    );
+    assert_eq!(window("opens: '@daily', for: 90m").1, 5_400_000);
+    for (keys, reason) in [
+        ("opens: '0 2 * * *'", "a window needs `opens` and `for`"),
+        ("opens: '0 2 * *', for: 1h", "five are needed"),
+        ("opens: '0 2 * * *', for: 30s", "from a minute to a week"),
+        ("opens: '0 2 * * *', for: 1h, time_zone: Nowhere", "there is no time zone"),
+        ("opens: '0 2 * * *', for: 1h, until: 3", "there is no key \"until\""),
+    ] {
+        refused(&format!("deploy: {{x-rollout: {{window: {{{keys}}}}}}}"), &[reason]);
+    }
+}

@@ -190,7 +190,7 @@ impl Fleet {
             self.rollouts.gather(&key, self.planner.places(&key));
         }
         self.look();
-        let effects = self.rollouts.step(self.now_ms);
+        let effects = self.rollouts.step(self.now_ms, self.now_ms);
         self.news.extend(effects.news.into_iter().map(|(kind, _)| kind.to_owned()));
     }
 

@@ -74,7 +74,7 @@ fn waves() -> impl Strategy<Value = Option<WavePolicy>> {
         proptest::option::of(portion()),
     );
     proptest::option::of(policy.prop_map(|(waves, success_percent, abort, max_unavailable)| {
-        WavePolicy { waves, success_percent, abort, max_unavailable }
+        WavePolicy { waves, success_percent, abort, max_unavailable, window: None }
     }))
 }
 

@@ -1,5 +1,7 @@
 //! Waves over the fleet: who is in which, when the next begins, what aborts.
 
+use limpet_protocol::window::Window;
+
 use super::*;
 
 #[test]
@@ -90,4 +92,63 @@ fn no_more_are_down_than_may_be() {
     next.update.order = limpet_protocol::assignment::UpdateOrder::StartFirst;
     fleet.apply(&[("s", next)]);
     assert_eq!(fleet.versions("s"), "2222", "where the new one goes first nobody is down");
+}
+
+#[test]
+fn waves_begin_only_while_their_window_is_open() {
+    const HOUR_MS: u64 = 3_600_000;
+    const NIGHT: &str = "0 2 * * *";
+    let in_window = |version, opens: &str| {
+        let mut want = in_waves(version, vec![Wave::Percent(50)]);
+        let (opens, zone) = (opens.to_owned(), String::new());
+        want.waves.as_mut().unwrap().window = Some(Window { opens, length_ms: HOUR_MS, zone });
+        want
+    };
+    let mut fleet = Fleet::new(4);
+    fleet.apply(&[("s", in_window(1, NIGHT))]);
+    fleet.apply(&[("s", in_window(2, NIGHT))]);
+    let waits = "waits for its window, which opens at 1970-01-01 02:00 +00:00";
+    assert_eq!(fleet.said("s"), format!("updating 0/4, wave 1 of 2: {waits}"));
+    fleet.pass(2 * HOUR_MS - 1);
+    assert_eq!(fleet.versions("s"), "1111");
+    fleet.slow.insert(2);
+    fleet.pass(1);
+    assert_eq!(fleet.versions("s").matches('2').count(), 2, "half of all");
+    // What has begun goes on, also after a restart of the controller; the next wave waits.
+    let wants = [("s", in_window(2, NIGHT))];
+    let mut fleet = restarted(fleet, &wants, true);
+    assert_eq!(fleet.said("s"), "updating 0/4, wave 1 of 2");
+    fleet.come_up(2);
+    fleet.pass(5_000);
+    assert_eq!(fleet.versions("s").matches('2').count(), 2);
+    assert!(
+        fleet.said("s").starts_with("updating 2/4, wave 2 of 2: waits for"),
+        "{}",
+        fleet.said("s")
+    );
+    // A window that is another now is heard of.
+    fleet.apply(&[("s", in_window(2, "0 0 * * *"))]);
+    assert_eq!(fleet.versions("s"), "2222");
+    fleet.pass(5_000);
+    assert_eq!(fleet.said("s"), "");
+}
+
+#[test]
+fn a_rollback_needs_no_window_and_without_waves_it_holds_all() {
+    let mut next = in_waves(2, vec![]);
+    let (opens, zone) = ("0 0 1 1 *".to_owned(), String::new());
+    next.waves.as_mut().unwrap().window = Some(Window { opens, length_ms: 60_000, zone });
+    next.update.failure_action = FailureAction::Rollback;
+    next.waves.as_mut().unwrap().abort = Some(Portion::Count(1));
+    let mut fleet = Fleet::new(3);
+    fleet.now_ms = 60_001;
+    fleet.apply(&[("s", in_waves(1, vec![]))]);
+    fleet.apply(&[("s", next)]);
+    assert_eq!(fleet.versions("s"), "111");
+    assert!(fleet.said("s").contains("opens at 1971-01-01 00:00"), "{}", fleet.said("s"));
+    fleet.bad.insert(2);
+    fleet.pass(365 * 24 * 3_600_000 - 60_001);
+    assert_eq!(fleet.versions("s"), "111", "it failed and went back: {}", fleet.said("s"));
+    fleet.pass(5_000);
+    assert!(fleet.said("s").starts_with("rolled back"), "{}", fleet.said("s"));
 }
