@@ -106,7 +106,8 @@ impl Table {
             idle = effort.idle_seconds,
             table = self.text(),
             date = date.trim(),
-            kernel = kernel.trim(),
+            // What comes after a `-` names who built it.
+            kernel = kernel.trim().split('-').next().unwrap_or_default(),
         )
     }
 }
