@@ -22,6 +22,11 @@ use crate::runtime::RuntimePaths;
 
 /// Largest user or group file of an image that is read.
 const MAX_NAMES_FILE_BYTES: u64 = 1024 * 1024;
+/// The specification, as libcontainer looks for it.
+const CONFIG: &str = "config.json";
+/// The same without sysctls, where there are any: with them libcontainer looks, at every exec, for the
+/// file that stood for the network namespace until the container was made.
+const EXEC_CONFIG: &str = "config.exec.json";
 /// What a container has of its own in `/dev`, whatever else of the node's it is given.
 const OWN_IN_DEV: [&str; 7] = ["pts", "shm", "mqueue", "fd", "ptmx", "console", "core"];
 /// Most devices that one entry (a folder such as `/dev/snd`) may stand for.
@@ -108,9 +113,22 @@ pub(super) fn prepare(
     for device in &plan.devices {
         add_devices(&mut config, device)?;
     }
-    let text = serde_json::to_string(&config).map_err(BundleError::Plan)?;
-    write(&bundle.join("config.json"), &text)?;
+    let text = |config: &Value| serde_json::to_string(config).map_err(BundleError::Plan);
+    write(&bundle.join(CONFIG), &text(&config)?)?;
+    if config["linux"]["sysctl"].as_object().is_some_and(|all| !all.is_empty()) {
+        config["linux"]["sysctl"] = json!({});
+        write(&bundle.join(EXEC_CONFIG), &text(&config)?)?;
+    }
     Ok(identity)
+}
+
+/// Makes the configuration of a container that was made the one for execs.
+pub(super) fn prepare_for_execs(paths: &RuntimePaths, id: &str) -> Result<(), BundleError> {
+    let bundle = paths.bundle(id);
+    match fs::rename(bundle.join(EXEC_CONFIG), bundle.join(CONFIG)) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(made(&bundle, source)),
+        _ => Ok(()),
+    }
 }
 
 fn made(path: &Path, source: io::Error) -> BundleError {

@@ -192,6 +192,7 @@ pub(super) fn create(
         .build();
     subpath::remove(paths, id).map_err(|e| format!("take folders of volumes away: {e}"))?;
     let mut container = built.map_err(|e| chain(&e))?;
+    bundle::prepare_for_execs(paths, id).map_err(|e| chain(&e))?;
     let pid = container.pid().ok_or("libcontainer named no process")?.as_raw().unsigned_abs();
     let ticks = start_time(pid).ok_or("the container's process ended before it was started")?;
     say(control, &format!("created {pid} {ticks}"));

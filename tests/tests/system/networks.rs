@@ -106,10 +106,16 @@ fn on_a_node_services_find_each_other_and_only_those_of_their_networks() {
         "services:{}{}{}{}{networks}",
         web("web", "    deploy: {replicas: 3}\n    networks: {front: {aliases: [shop]}}\n"),
         web("db", "    networks: [back]\n"),
-        client("both", "    networks: [front, back]\n"),
+        client(
+            "both",
+            "    networks: [front, back]\n    sysctls: {net.ipv4.ip_unprivileged_port_start: 7}\n",
+        ),
         client("outer", "    networks: [front]\n"),
     );
     fleet.apply("shop", &compose, &["--wait"]);
+    // Its sysctls are there, and no hindrance to what is run in it later.
+    let first_port = shell(&fleet, "both", "cat /proc/sys/net/ipv4/ip_unprivileged_port_start");
+    assert_eq!(first_port.as_deref(), Some("7\n"));
 
     // By its name, its alias, and an instance's name; evenly over what is ready.
     let all =
