@@ -321,7 +321,10 @@ fn start(case: &Case<'_>, status: Option<&InstanceStatus>) -> Link {
         Phase::Failed | Phase::Completed => {
             let last = last.unwrap_or_else(|| "could not be made".to_owned());
             let says = format!("attempt {attempt} {last} {since}");
-            let says = why.map_or(says.clone(), |why| format!("{says}: {why}"));
+            // Often it is only how it ended, again.
+            let says = why
+                .filter(|why| !last.starts_with(why))
+                .map_or(says.clone(), |why| format!("{says}: {why}"));
             advised(Link::broken("start", says))
         }
         phase => {

@@ -289,7 +289,7 @@ fn what_the_node_says_comes_after() {
             format!("start Waiting: attempt 4 ended with exit code 3; starts again in 8 s\n{logs}"),
         ),
         (
-            with(Phase::Failed, |it| it.last_exit = exit(139)),
+            with(Phase::Failed, |it| (it.last_exit, it.reason) = (exit(139), Some("ended with exit code 139".into()))),
             format!("start Broken: attempt 1 ended with exit code 139 (signal 11) 60 s ago\n{logs}"),
         ),
         (

@@ -113,7 +113,28 @@ async fn wrong_applications(world: &World) {
         body
     };
     let web = "/services/web";
+    let having = |key: &str, value: Value| {
+        let mut body = application("shop", "busybox", 1);
+        body["services"]["web"][key] = value;
+        body
+    };
+    let spec = |key: &str, value: Value| {
+        let mut spec = application("shop", "busybox", 1)["services"]["web"]["spec"].take();
+        spec[key] = value;
+        having("spec", spec)
+    };
+    let volume = json!({ "volume": { "name": "v", "subpath": "../x" } });
+    let window = json!({ "window": { "opens": "0 2 * *", "length_ms": 60_000 } });
     let table = [
+        (
+            spec("hooks", json!({ "pre_stop": [{ "command": [] }] })),
+            "services.web.spec.hooks.pre_stop: a hook needs a command",
+        ),
+        (
+            spec("mounts", json!([{ "target": "/a", "source": volume }])),
+            "services.web.spec.mounts: \"../x\" is no path within a volume",
+        ),
+        (having("waves", window), "services.web.waves.window: 4 fields; five are needed"),
         (application("other", "a", 1), "name: is \"other\", but the path says \"shop\""),
         (json!({ "name": "shop", "services": {} }), "services: there are none"),
         (
