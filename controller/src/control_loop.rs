@@ -37,6 +37,7 @@ use crate::observe::noise::Noise;
 use crate::observe::view::Gallery;
 use crate::plan::Planner;
 use crate::rollout::{Order, Rollouts};
+use crate::scale::Totals;
 use crate::store::{Change, Key, Revision, Store, StoreError, Watch, WatchError};
 use crate::world::World;
 
@@ -194,6 +195,7 @@ pub fn start(
     let lost_after_ms = u64::try_from(settings.lost_after.as_millis()).unwrap_or(u64::MAX);
     let mut world = World {
         planner: Planner::default(),
+        totals: Totals::default(),
         rollouts: Rollouts::default(),
         dispatch: Dispatch::new(store.clone(), bus.clone()),
         fabric: Fabric::new(pool),
@@ -362,7 +364,9 @@ impl ControlLoop {
         let remind = self.world.dispatch.has_reminders().then(|| now + REMIND_EVERY);
         let roll = self.world.rollouts.deadline().filter(|_| self.world.bus.is_up());
         let roll = roll.map(|at| self.started + Duration::from_millis(at));
-        [view_due, lost, remind, roll].into_iter().flatten().min().unwrap_or(now + IDLE)
+        let scale = self.world.totals.due_ms();
+        let scale = scale.map(|at| self.started + Duration::from_millis(at));
+        [view_due, lost, remind, roll, scale].into_iter().flatten().min().unwrap_or(now + IDLE)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod preview;
 pub mod process;
 pub mod rollout;
 pub mod run;
+pub mod scale;
 pub mod store;
 mod world;
 

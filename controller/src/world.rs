@@ -28,6 +28,7 @@ use crate::observe::noise::Noise;
 use crate::observe::view::{Gallery, Shown, Sources};
 use crate::plan::{Planner, ServiceKey, Standing, joins};
 use crate::rollout::{Aim, Rollouts, dependencies_first, following};
+use crate::scale::{Totals, of_fleet};
 use crate::store::records::{
     ApplicationRecord, AssignmentRecord, Availability, EventRecord, NodeRecord, RolloutRecords,
 };
@@ -59,6 +60,8 @@ pub(crate) struct World {
     pub(crate) bus: Bus,
     pub(crate) planner: Planner,
     pub(crate) rollouts: Rollouts,
+    /// How many instances the load asks for over the fleet.
+    pub(crate) totals: Totals,
     pub(crate) dispatch: Dispatch,
     /// How services and nodes hang together by networks.
     pub(crate) fabric: Fabric,
@@ -143,6 +146,9 @@ impl World {
             }
         }
         restored.iter().for_each(|id| self.restore_units(id));
+        if begins {
+            self.restore_totals();
+        }
         self.unsettled.extend(restored);
         if begins {
             self.dispatch.sweep_specs();
@@ -243,6 +249,9 @@ impl World {
                     specs.insert(service_name.clone(), None);
                 }
             }
+            self.totals.set(&key, of_fleet(service));
+            // Bounds and rules are no part of what is placed.
+            self.unsettled.extend(self.planner.places(&key).map(|(node, _)| node.clone()));
             self.stale_services.insert(key);
         }
         self.rollouts.set_application(name, aims, &self.planner);
@@ -262,6 +271,7 @@ impl World {
                 let key = ServiceKey { application: name.clone(), service: service.clone() };
                 self.dispatch.remove_spec(&key);
                 self.fabric.want(&key, None);
+                self.totals.set(&key, None);
                 self.stale_services.insert(key);
             }
         }
@@ -322,6 +332,7 @@ impl World {
                 }
                 self.lost_at.retain(|(_, waiting)| waiting != id);
                 self.fabric.remove(id);
+                self.totals.forget_node(id);
                 self.unstored_numbers.remove(id);
                 self.unnumbered.remove(id);
                 self.numbers.give_back(id);
@@ -408,8 +419,12 @@ impl World {
 
     /// The newest view.
     pub(crate) fn show(&mut self) -> View {
-        let sources =
-            Sources { planner: &self.planner, rollouts: &self.rollouts, nodes: &self.fleet };
+        let sources = Sources {
+            planner: &self.planner,
+            rollouts: &self.rollouts,
+            totals: &self.totals,
+            nodes: &self.fleet,
+        };
         for key in std::mem::take(&mut self.stale_services) {
             let known = self.applications.get(&key.application);
             let service = known.and_then(|known| {

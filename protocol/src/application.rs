@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::assignment::UpdateOrder;
 use crate::id::{ApplicationName, ServiceName};
-use crate::scale::ScalePolicy;
+use crate::scale::{Per, ScalePolicy};
 use crate::spec::Spec;
 use crate::window::Window;
 
@@ -62,6 +62,18 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 }
 
 impl Service {
+    /// How many places it has: of a service that is scaled as a whole as many as its policy allows,
+    /// whatever runs in them.
+    #[must_use]
+    pub fn places(&self) -> Mode {
+        match (&self.autoscale, self.mode) {
+            (Some(policy), Mode::Replicated { .. }) if policy.per == Per::Application => {
+                Mode::Replicated { replicas: policy.max }
+            }
+            (_, mode) => mode,
+        }
+    }
+
     /// A service with the defaults of everything that it need not say.
     #[must_use]
     pub fn new(spec: Spec, mode: Mode) -> Self {

@@ -387,6 +387,7 @@ mod tests {
             settled,
             reasons: Vec::new(),
             rollout: None,
+            scale: None,
         };
         let services = vec![service];
         ApplicationView { name: "shop".into(), revision: 3, applied_ms: 1, services }

@@ -180,7 +180,8 @@ fn show_one(
 
 fn unplanned(name: &ServiceName, service: &Service, known: Option<&ServiceView>) -> ServiceView {
     let mode = service.mode;
-    let slots = if service.stopped { Some(0) } else { mode.slots() };
+    let fixed = mode.slots().filter(|_| service.autoscale.is_none());
+    let slots = if service.stopped { Some(0) } else { fixed };
     let wanted = slots.unwrap_or_else(|| known.map_or(0, |known| known.wanted));
     ServiceView {
         name: name.to_string(),
@@ -194,5 +195,6 @@ fn unplanned(name: &ServiceName, service: &Service, known: Option<&ServiceView>)
         settled: false,
         reasons: vec!["it is being planned".to_owned()],
         rollout: None,
+        scale: None,
     }
 }

@@ -35,6 +35,7 @@ mod pulls;
 mod registry;
 mod rollout_types;
 mod rollouts;
+mod scale_types;
 pub mod server;
 mod status;
 mod tokens;

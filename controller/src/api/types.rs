@@ -45,6 +45,7 @@ use utoipa::ToSchema;
 pub use super::rollout_types::{
     RevisionView, RolloutOutcome, RolloutRequest, RolloutView, ServiceRolloutView,
 };
+pub use super::scale_types::{FigureView, NodeScaleView, ScaleView};
 
 /// A list and the revision at which it was true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -157,6 +158,9 @@ pub struct ServiceView {
     /// How far it is on its way to another spec; none when it is at rest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,
+    /// How the number of its instances follows the load; none where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<ScaleView>,
 }
 
 /// One container, wanted or there.

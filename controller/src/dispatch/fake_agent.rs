@@ -6,14 +6,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use limpet_protocol::assignment::Assignment;
+use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::call::{CallIn, CallOut, Stream};
 use limpet_protocol::codec;
 use limpet_protocol::id::{InstanceId, NodeId, SessionId, SpecHash};
-use limpet_protocol::message::{JoinReply, JoinRequest, Mesh, NodeFacts, NodePresence, Signed};
+use limpet_protocol::message::{
+    Ask, JoinReply, JoinRequest, Mesh, NodeFacts, NodePresence, Signed,
+};
 use limpet_protocol::network::{NetworkReport, TunnelKind};
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{InstanceStatus, Report};
+use limpet_protocol::scale::{Per, ScaleLimit, ScaleReport, Scaling};
 use limpet_protocol::topic::{Topic, agent_filters};
 use ring::hmac;
 use rumqttc::v5::mqttbytes::QoS;
@@ -126,6 +129,8 @@ pub(crate) struct FakeAgent {
     pub(crate) acks: watch::Receiver<Option<limpet_protocol::event::Cursor>>,
     /// What callers said.
     pub(crate) calls: watch::Receiver<Vec<CallIn>>,
+    /// How many instances it thinks the load asks for, of services that follow it.
+    wish: Arc<Mutex<u32>>,
     task: JoinHandle<()>,
 }
 
@@ -145,6 +150,7 @@ struct Mind {
     acks: watch::Sender<Option<limpet_protocol::event::Cursor>>,
     heard: Arc<Mutex<Vec<Assignment>>>,
     calls: watch::Sender<Vec<CallIn>>,
+    wish: Arc<Mutex<u32>>,
     specs: BTreeSet<SpecHash>,
     phase: Phase,
 }
@@ -177,6 +183,7 @@ impl FakeAgent {
         let (acks_in, acks) = watch::channel(None);
         let (calls_in, calls) = watch::channel(vec![]);
         let heard = Arc::default();
+        let wish = Arc::default();
         let mind = Mind {
             badge: badge.clone(),
             client: client.clone(),
@@ -187,6 +194,7 @@ impl FakeAgent {
             acks: acks_in,
             heard: Arc::clone(&heard),
             calls: calls_in,
+            wish: Arc::clone(&wish),
             specs: BTreeSet::new(),
             phase,
         };
@@ -196,12 +204,20 @@ impl FakeAgent {
         client.publish(up, QoS::AtLeastOnce, true, birth).await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "a test's own task, ended with the agent")]
         let task = tokio::spawn(mind.run(eventloop));
-        Self { badge, client, held, heard, acks, calls, task }
+        Self { badge, client, held, heard, acks, calls, wish, task }
     }
 
     pub(crate) async fn publish(&self, topic: Topic, payload: Vec<u8>) {
         let retain = topic.is_retained();
         self.client.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await.unwrap();
+    }
+
+    /// The load asks for so many instances from now on.
+    pub(crate) async fn wish(&self, number: u32) {
+        *self.wish.lock().unwrap() = number;
+        // What it is told again it reports of again.
+        let ask = Ask { want: true, specs: vec![], secrets: vec![], configs: vec![] };
+        self.publish(Topic::Ask(self.badge.node.clone()), codec::encode(&ask).unwrap()).await;
     }
 
     /// Waits until it holds an assignment that is as asked for.
@@ -280,8 +296,23 @@ impl Mind {
         let Some((assignment, _)) = self.held.borrow().clone() else { return };
         self.sequence += 1;
         let mut instances = vec![];
+        let mut scales = vec![];
         for share in &assignment.services {
-            for slot in &share.slots {
+            let slots = match &share.scale {
+                None => share.slots.clone(),
+                Some(scaling) => {
+                    let wish = *self.wish.lock().unwrap();
+                    scales.push(scaled(share, scaling, wish));
+                    let idle = &scales.last().unwrap().idle;
+                    let homes = share.slots.iter().filter(|slot| !idle.contains(slot));
+                    let more = scaling.policy.per == Per::Node;
+                    let beside = (1..scales.last().unwrap().running)
+                        .filter_map(|count| share.slots[0].beside(count))
+                        .filter(|_| more);
+                    homes.copied().chain(beside).collect()
+                }
+            };
+            for slot in &slots {
                 let there = self.specs.contains(&share.spec);
                 instances.push(InstanceStatus {
                     instance: InstanceId {
@@ -309,7 +340,7 @@ impl Mind {
             instances,
             staged: vec![],
             no_image: vec![],
-            scales: vec![],
+            scales,
         };
         let topic = Topic::Have(self.badge.node.clone()).to_string();
         let bytes = codec::encode(&report).unwrap();
@@ -339,6 +370,21 @@ impl Mind {
             let bytes = codec::encode(&answer).unwrap();
             self.client.try_publish(&topic, QoS::AtLeastOnce, false, bytes).unwrap();
         }
+    }
+}
+
+/// As many of a share as the load asks for, within its bounds: the first of its slots.
+fn scaled(share: &AssignedService, scaling: &Scaling, wish: u32) -> ScaleReport {
+    let running = wish.saturating_sub(scaling.elsewhere).clamp(scaling.least, scaling.most);
+    let idle = share.slots.iter().skip(usize::try_from(running).unwrap()).copied().collect();
+    ScaleReport {
+        application: share.application.clone(),
+        service: share.service.clone(),
+        running,
+        wish,
+        limit: ScaleLimit::default(),
+        idle,
+        figures: vec![],
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod joins;
 mod moves;
 mod outbox;
 mod roll;
+mod scaling;
 pub mod settle;
 mod share;
 mod specs;

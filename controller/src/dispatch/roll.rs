@@ -88,10 +88,17 @@ impl World {
         let instance =
             InstanceId { application: key.application.clone(), service: key.service.clone(), slot };
         let Some((goal, waves)) = self.rollouts.goal(key) else { return };
+        let status = if node.is_idle(key, slot) {
+            // Nothing has to become of it: it is of the new spec when the load asks for it.
+            let has = self.rollouts.spec_of(key, id, slot).map_or(goal, |(spec, _)| spec);
+            Some(UnitStatus { spec: has, up: true, failed: None })
+        } else {
+            node.instances.get(&instance).map(UnitStatus::of)
+        };
         let seen = Seen {
             node: Some(id.clone()),
             reachable: node.standing == Standing::Ready,
-            status: node.instances.get(&instance).map(UnitStatus::of),
+            status,
             staged: !node.record.facts.stages || node.staged.contains(&goal),
             no_image: node.no_image.get(&goal).cloned(),
             waves: self.planner.node(id).map_or(0, |known| named_by(waves, id, known)),

@@ -45,6 +45,7 @@ impl World {
         for key in reported.union(&changes.services) {
             self.judge(key, changes.services.contains(key));
         }
+        self.decide_totals();
         self.stale_services.extend(changes.services);
         self.stale_nodes.extend(changes.nodes.iter().cloned());
         self.roll(&changes.nodes);

@@ -17,6 +17,7 @@ impl World {
     pub(crate) fn share(&self, id: &NodeId) -> Vec<AssignedService> {
         let shares = self.planner.share(id).into_iter().map(|mut share| {
             share.met = self.met(id, &share);
+            share.scale = self.scaling(id, &share);
             share
         });
         shares.flat_map(|share| self.by_spec(id, &share)).collect()
@@ -124,7 +125,10 @@ impl World {
         }
         let progress = self.planner.progress();
         let places = self.planner.places(key);
-        let meant = places.filter(|(node, slot)| self.planner.is_meant(key, node, *slot));
+        let meant = places.filter(|(node, slot)| {
+            let idle = self.fleet.get(node).is_some_and(|node| node.is_idle(key, *slot));
+            !idle && self.planner.is_meant(key, node, *slot)
+        });
         let goal = self.rollouts.goal(key).map_or(wanted.spec, |(goal, _)| goal);
         judge(meant.map(|(node, slot)| {
             let instance = key.instance(slot);

@@ -223,6 +223,9 @@ impl World {
             self.look_at_node(id);
         }
         self.stale_services.extend(news.addressed.iter().map(ServiceKey::of));
+        for key in news.scaled {
+            self.hear_scale(id, &key);
+        }
         if news.reaches {
             self.reach_changed(id);
         }

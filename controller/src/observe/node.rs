@@ -4,19 +4,19 @@
 //! dropped here, so that nobody else has to know of them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 use limpet_protocol::assignment::Generation;
 use limpet_protocol::event::{Cursor, Event, EventBatch};
-use limpet_protocol::id::{InstanceId, SpecHash};
+use limpet_protocol::id::{InstanceId, Slot, SpecHash};
 use limpet_protocol::limits::{MAX_EVENTS_PER_BATCH, MAX_INSTANCES_PER_NODE, MAX_NO_IMAGE};
 use limpet_protocol::message::NodePresence;
 use limpet_protocol::network::NetworkReport;
 use limpet_protocol::report::{InstanceStatus, NoImage, Report};
+use limpet_protocol::scale::ScaleReport;
 
 use super::liveness::Link;
 use crate::network::MAX_PEERS;
-use crate::plan::Standing;
+use crate::plan::{ServiceKey, Standing};
 use crate::store::Revision;
 use crate::store::records::NodeRecord;
 
@@ -40,6 +40,8 @@ pub struct ObservedNode {
     pub no_image: BTreeMap<SpecHash, NoImage>,
     /// How its network fares.
     pub network: NetworkReport,
+    /// What it decided about services that follow their load.
+    pub scales: BTreeMap<ServiceKey, ScaleReport>,
     /// What it runs.
     pub instances: BTreeMap<InstanceId, InstanceStatus>,
     /// How it stands, as the planner and the views know it.
@@ -65,6 +67,8 @@ pub struct ReportNews {
     pub addressed: BTreeSet<InstanceId>,
     /// Whether it reaches other nodes than before.
     pub reaches: bool,
+    /// Services of which it decided something else about their number, or nothing any more.
+    pub scaled: BTreeSet<ServiceKey>,
 }
 
 impl ObservedNode {
@@ -79,6 +83,7 @@ impl ObservedNode {
             staged: BTreeSet::new(),
             no_image: BTreeMap::new(),
             network: NetworkReport::default(),
+            scales: BTreeMap::new(),
             instances: BTreeMap::new(),
             standing: Standing::Unreachable,
             waits_until_ms: None,
@@ -118,13 +123,41 @@ impl ObservedNode {
         let old = std::mem::replace(&mut self.network, network);
         let addressed = differences(&old.addresses, &self.network.addresses);
         let reaches = old.unreachable != self.network.unreachable;
+        let scaled = self.take_scales(report.scales);
         let new: BTreeMap<InstanceId, InstanceStatus> =
             report.instances.into_iter().map(|status| (status.instance.clone(), status)).collect();
         let old = std::mem::replace(&mut self.instances, new);
         let gone = old.keys().filter(|id| !self.instances.contains_key(*id));
         let changed = self.instances.iter().filter(|(id, status)| old.get(*id) != Some(status));
         let instances = changed.map(|(id, _)| id).chain(gone).cloned().collect();
-        Some(ReportNews { instances, images, addressed, reaches })
+        Some(ReportNews { instances, images, addressed, reaches, scaled })
+    }
+
+    fn take_scales(&mut self, scales: Vec<ScaleReport>) -> BTreeSet<ServiceKey> {
+        let named = scales.into_iter().take(MAX_REPORTED).map(|scale| {
+            let (application, service) = (scale.application.clone(), scale.service.clone());
+            (ServiceKey { application, service }, scale)
+        });
+        let old = std::mem::replace(&mut self.scales, named.collect());
+        differences(&old, &self.scales)
+    }
+
+    /// The instances that it runs beside others by itself ([`Slot::beside`]).
+    pub fn beside(&self) -> impl Iterator<Item = &InstanceId> {
+        let instances = self.instances.keys();
+        instances.filter(|instance| self.is_beside(&ServiceKey::of(instance), instance.slot))
+    }
+
+    /// Whether a slot of a service is one that the node added by itself.
+    #[must_use]
+    pub fn is_beside(&self, key: &ServiceKey, slot: Slot) -> bool {
+        slot.home().1 > 0 && self.scales.contains_key(key)
+    }
+
+    /// Whether the load asks for so few that the node does not run this instance.
+    #[must_use]
+    pub fn is_idle(&self, key: &ServiceKey, slot: Slot) -> bool {
+        self.scales.get(key).is_some_and(|scale| scale.idle.contains(&slot))
     }
 
     /// Events: those that are not kept yet, and what to acknowledge when they are. None if the
@@ -162,13 +195,12 @@ fn bounded(mut network: NetworkReport) -> NetworkReport {
     network
 }
 
-type Addresses = BTreeMap<InstanceId, IpAddr>;
-
 /// Instances that have another address in one than in the other.
-fn differences(old: &Addresses, new: &Addresses) -> BTreeSet<InstanceId> {
-    let differs = |(id, address): &(&InstanceId, &IpAddr), other: &Addresses| {
-        other.get(*id) != Some(*address)
-    };
+fn differences<K: Ord + Clone, V: PartialEq>(
+    old: &BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
+) -> BTreeSet<K> {
+    let differs = |(id, value): &(&K, &V), other: &BTreeMap<K, V>| other.get(*id) != Some(*value);
     let gone = old.iter().filter(|one| differs(one, new));
     let come = new.iter().filter(|one| differs(one, old));
     gone.chain(come).map(|(id, _)| id.clone()).collect()

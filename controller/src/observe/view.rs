@@ -15,15 +15,19 @@ use limpet_protocol::spec::RestartCondition;
 use super::node::ObservedNode;
 use super::node_view::{Told, node_view};
 use super::ports_view::{host_ports, ingress_ports};
+use super::scale_view::scale_view;
 use crate::api::types::{InstanceView, NodeView, RolloutView, ServiceView};
 use crate::control_loop::View;
 use crate::plan::filter::cut;
 use crate::plan::{Planner, ServiceKey, Standing};
 use crate::rollout::{Progress, Rollouts};
+use crate::scale::Totals;
 use crate::store::Revision;
 
 /// The word for the phase of an instance whose node cannot be heard.
 const UNKNOWN: &str = "unknown";
+/// The word for the phase of an instance that the load does not ask for.
+const IDLE: &str = "idle";
 /// Reasons that one service shows; a hundred nodes with the same trouble need no hundred lines.
 const MAX_REASONS: usize = 8;
 
@@ -43,6 +47,8 @@ pub struct Sources<'a> {
     pub planner: &'a Planner,
     /// Which spec each slot has.
     pub rollouts: &'a Rollouts,
+    /// How many the load asks for over the fleet.
+    pub totals: &'a Totals,
     /// What the nodes say.
     pub nodes: &'a BTreeMap<NodeId, ObservedNode>,
 }
@@ -105,7 +111,11 @@ impl Gallery {
             self.extras.remove(id);
             return;
         };
-        let assigned = assigned(id, sources.planner);
+        let mut assigned = assigned(id, sources.planner);
+        let count = u32::try_from(assigned.len()).unwrap_or(u32::MAX);
+        let beside = node.beside().filter(|instance| assigned.contains(&home_of(instance)));
+        let beside: Vec<InstanceId> = beside.cloned().collect();
+        assigned.extend(beside);
         let extras: Vec<Arc<InstanceView>> = node
             .instances
             .values()
@@ -117,7 +127,6 @@ impl Gallery {
         } else {
             self.extras.insert(id.clone(), extras);
         }
-        let count = u32::try_from(assigned.len()).unwrap_or(u32::MAX);
         self.nodes.insert(id.clone(), Arc::new(node_view(node, told, count, sources.planner)));
     }
 }
@@ -138,6 +147,11 @@ fn assigned(id: &NodeId, planner: &Planner) -> BTreeSet<InstanceId> {
     instances.collect()
 }
 
+/// The instance that a node adds others beside.
+fn home_of(instance: &InstanceId) -> InstanceId {
+    InstanceId { slot: instance.slot.home().0, ..instance.clone() }
+}
+
 /// An instance to show, and how it counts.
 struct Row {
     view: InstanceView,
@@ -150,6 +164,8 @@ enum Counts {
     /// It runs, but its checks do not let it have traffic (yet).
     Running,
     Completed,
+    /// The load asks for fewer.
+    Idle,
     Not,
 }
 
@@ -163,7 +179,9 @@ fn rows(shown: Shown<'_>, sources: Sources<'_>) -> Vec<Row> {
             placed_row(shown, sources, (node, slot), why.map(|u| u.reason.as_str()))
         })
         .collect();
-    for open in &unplaced {
+    rows.extend(beside_rows(shown, sources));
+    let places_enough = sources.totals.total(shown.key).unwrap_or(u32::MAX);
+    for open in unplaced.iter().filter(|open| open.slot.0 <= places_enough) {
         let there = rows.iter().any(|row| {
             row.view.slot == open.slot.0
                 && row.view.node.as_deref() == open.node.as_ref().map(NodeId::as_str)
@@ -176,6 +194,22 @@ fn rows(shown: Shown<'_>, sources: Sources<'_>) -> Vec<Row> {
     }
     rows.extend(failed_rows(shown, sources, &rows));
     rows.sort_by(|a, b| order(&a.view).cmp(&order(&b.view)));
+    rows
+}
+
+/// Instances that nodes run beside those that were placed there, because the load asks for them.
+fn beside_rows(shown: Shown<'_>, sources: Sources<'_>) -> Vec<Row> {
+    let mut rows = vec![];
+    for (id, home) in sources.planner.places(shown.key) {
+        let Some(node) = sources.nodes.get(id) else { continue };
+        let of_it = |instance: &&InstanceId| {
+            let own = ServiceKey::of(instance) == *shown.key && instance.slot.home().0 == home;
+            own && node.instances.get(*instance).is_some_and(|it| it.phase != Phase::Removed)
+        };
+        for instance in node.beside().filter(of_it) {
+            rows.push(placed_row(shown, sources, (id, instance.slot), None));
+        }
+    }
     rows
 }
 
@@ -251,7 +285,14 @@ fn placed_row(
         view.reason = Some(why.map_or(standing, str::to_owned));
         return Row { view, counts: Counts::Not };
     }
-    let has = sources.rollouts.spec_of(shown.key, id, slot).map(|(spec, _)| spec);
+    if status.is_none() && node.is_idle(shown.key, slot) {
+        view.phase = IDLE.to_owned();
+        view.reason = Some("the load asks for fewer".to_owned());
+        return Row { view, counts: Counts::Idle };
+    }
+    // What is beside another has the spec of that.
+    let home = if node.is_beside(shown.key, slot) { slot.home().0 } else { slot };
+    let has = sources.rollouts.spec_of(shown.key, id, home).map(|(spec, _)| spec);
     let counts = match status {
         Some(status) if Some(status.spec) == has => counts(shown.service, status),
         _ => Counts::Not,
@@ -381,8 +422,9 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
     let completed =
         count(Counts::Completed).saturating_add(u32::try_from(elsewhere).unwrap_or(u32::MAX));
     let (mode, stopped) = (shown.service.mode, shown.service.stopped);
-    let placed = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-    let wanted = if stopped { 0 } else { mode.slots().unwrap_or(placed) };
+    let placed = u32::try_from(rows.len()).unwrap_or(u32::MAX).saturating_sub(count(Counts::Idle));
+    let slots = mode.slots().filter(|_| shown.service.autoscale.is_none());
+    let wanted = if stopped { 0 } else { slots.unwrap_or(placed) };
     let nowhere = match shown.spec {
         Some(_) => sources.planner.why_nowhere(shown.key),
         None => Some("its specification is too large for a node: make it smaller".to_owned()),
@@ -411,6 +453,7 @@ fn service_view(shown: Shown<'_>, sources: Sources<'_>, rows: &[Row]) -> Service
         settled,
         reasons,
         rollout: rollout.map(RolloutView::from),
+        scale: scale_view(shown, sources),
     }
 }
 

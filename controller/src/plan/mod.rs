@@ -45,6 +45,7 @@ use limpet_protocol::application::{Mode, Placement, Service};
 use limpet_protocol::assignment::UpdateOrder;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::message::NodeFacts;
+use limpet_protocol::scale::Per;
 use limpet_protocol::spec::{Mount, MountSource};
 
 use crate::store::records::Availability;
@@ -161,13 +162,14 @@ impl Wanted {
         let resources = &service.spec.resources;
         Self {
             spec,
-            mode: service.mode,
-            placement: service.placement.clone(),
+            mode: service.places(),
+            placement: placement(service),
             needs: Needs {
                 memory_bytes: resources.memory_reservation_bytes.unwrap_or(0).min(MOST_MEMORY),
                 cpu_millis: resources.cpu_reservation_millis.unwrap_or(0),
                 addresses: u32::from(!service.spec.network.networks.is_empty()),
-            },
+            }
+            .of_each_place(service),
             platform: service.spec.image.platform.clone(),
             stopped: service.stopped,
             ending: Ending::of(service),
@@ -195,6 +197,15 @@ impl Wanted {
     }
 }
 
+/// A service that is scaled on each node by itself is on a node once, and has there what it needs.
+fn placement(service: &Service) -> Placement {
+    let mut placement = service.placement.clone();
+    if service.autoscale.as_ref().is_some_and(|policy| policy.per == Per::Node) {
+        placement.max_replicas_per_node = Some(1);
+    }
+    placement
+}
+
 fn volumes(service: &Service) -> Vec<String> {
     let name = |mount: &Mount| match &mount.source {
         MountSource::Volume { name, .. } => Some(name.clone()),
@@ -215,6 +226,23 @@ pub struct Needs {
     pub cpu_millis: u32,
     /// Addresses of its part of the pool.
     pub addresses: u32,
+}
+
+impl Needs {
+    /// What a place of a service takes that is scaled on each node by itself: room for the least that
+    /// may run there, and addresses for the most.
+    fn of_each_place(self, service: &Service) -> Self {
+        let Some(policy) = service.autoscale.as_ref().filter(|policy| policy.per == Per::Node)
+        else {
+            return self;
+        };
+        let least = policy.min.max(1);
+        Self {
+            memory_bytes: self.memory_bytes.saturating_mul(least.into()).min(MOST_MEMORY),
+            cpu_millis: self.cpu_millis.saturating_mul(least),
+            addresses: self.addresses.saturating_mul(policy.max),
+        }
+    }
 }
 
 /// How a node stands, as far as the controller can tell.

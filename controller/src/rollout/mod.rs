@@ -105,7 +105,7 @@ impl Aim {
         let after = service.spec.depends_on.iter().map(|one| one.service.clone());
         Self {
             spec,
-            mode: service.mode,
+            mode: service.places(),
             update: service.update,
             rollback: service.rollback,
             waves: service.waves.clone(),

@@ -238,6 +238,7 @@ fn service_view() -> ServiceView {
         settled: true,
         reasons: Vec::new(),
         rollout: None,
+        scale: None,
     }
 }
 

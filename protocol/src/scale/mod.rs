@@ -174,6 +174,11 @@ const fn is_zero(number: &u64) -> bool {
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_none_elsewhere(number: &u32) -> bool {
+    *number == 0
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 const fn is_norm(priority: &i32) -> bool {
     *priority == 0
 }
@@ -191,6 +196,10 @@ pub struct Scaling {
     /// there may be more of them than slots.
     #[serde(rename = "m")]
     pub most: u32,
+    /// So many run on other nodes, as far as the controller knows; with [`Per::Application`] what the load
+    /// asks for is about all of them.
+    #[serde(rename = "e", default, skip_serializing_if = "is_none_elsewhere")]
+    pub elsewhere: u32,
     /// The priority of the service (`deploy.x-priority`): on a node that is short the lowest gives way first.
     #[serde(rename = "r", default, skip_serializing_if = "is_norm")]
     pub priority: i32,

@@ -21,7 +21,7 @@ pub struct ScaleReport {
     #[serde(rename = "n")]
     pub running: u32,
     /// How many the load asks for over the windows, without the bounds of this node and without rates, at
-    /// most the policy's most.
+    /// most the policy's most. With [`crate::scale::Per::Application`] over the whole fleet.
     #[serde(rename = "w")]
     pub wish: u32,
     /// What keeps the number from what the load asks for.

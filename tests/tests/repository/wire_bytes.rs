@@ -101,7 +101,7 @@ fn state(out: &mut String) {
     let depends = AssignedService { met: Some(vec![]), ..service.clone() };
     line(out, "share-that-depends", &depends);
     let policy = ScalePolicy { cpu_percent: Some(60), ..ScalePolicy::between(1, 6) };
-    let scale = Some(Scaling { least: 1, most: 4, priority: 0, policy });
+    let scale = Some(Scaling { least: 1, most: 4, elsewhere: 0, priority: 0, policy });
     line(out, "share-that-scales", &AssignedService { scale, ..service.clone() });
     line(
         out,

@@ -31,6 +31,7 @@ mod mosquitto;
 mod networks;
 mod progress;
 mod rollouts;
+mod scaling;
 mod sealing;
 
 /// Longer than any test: nobody is given up by accident.
