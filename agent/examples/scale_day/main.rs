@@ -61,7 +61,7 @@ impl Rule for Limpet {
 fn limpet(name: &'static str, change: impl FnOnce(&mut ScalePolicy)) -> Box<dyn Rule> {
     let mut policy = ScalePolicy { cpu_percent: Some(60), ..ScalePolicy::between(MIN, MAX) };
     change(&mut policy);
-    let scaling = Scaling { least: MIN, most: MAX, priority: 0, policy };
+    let scaling = Scaling { least: MIN, most: MAX, elsewhere: 0, priority: 0, policy };
     Box::new(Limpet { name, scaler: Scaler::new(MIN, &scaling, 0), scaling })
 }
 

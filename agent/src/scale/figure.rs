@@ -64,6 +64,21 @@ impl Reading {
         self.missing > 0 && (self.counted == 0 || self.elsewhere)
     }
 
+    /// The load of the instances here and of so many elsewhere, which are taken to have as much to do:
+    /// connections are spread over all of them.
+    fn load_with(&self, target: Target, elsewhere: u32) -> Load {
+        let Load { known, safe } = self.load(target);
+        if elsewhere == 0 || self.elsewhere {
+            return Load { known, safe };
+        }
+        let here = u128::from(self.ready.max(1));
+        let all = |load: u64| {
+            let all = u128::from(load) * (here + u128::from(elsewhere)) / here;
+            u64::try_from(all).unwrap_or(u64::MAX)
+        };
+        Load { known: all(known), safe: safe.map(all) }
+    }
+
     fn load(&self, target: Target) -> Load {
         let share = |value: u64, target: u64| {
             let load = u128::from(value) * u128::from(ONE) / u128::from(target.max(1));
@@ -103,12 +118,20 @@ pub(super) struct Gauge {
     known: [u64; 2],
     /// The smoothed load; none before the first reading and while it cannot be said.
     smooth: Option<u64>,
+    /// Instances on other nodes that the load is of, too.
+    elsewhere: u32,
     read_ms: Option<u64>,
 }
 
 impl Gauge {
-    pub(super) fn read(&mut self, reading: Reading, target: Target, now_ms: u64) {
-        let load = reading.load(target);
+    pub(super) fn read(
+        &mut self,
+        reading: Reading,
+        (target, elsewhere): (Target, u32),
+        now_ms: u64,
+    ) {
+        let load = reading.load_with(target, elsewhere);
+        self.elsewhere = if reading.elsewhere { 0 } else { elsewhere };
         let before = if self.read_ms.is_some() { self.known[1] } else { 0 };
         self.known = [before, load.known];
         // While none is ready nobody knows what the load is.
@@ -144,7 +167,8 @@ impl Gauge {
     pub(super) fn enough(&self, number: u32) -> u32 {
         let Some(smooth) = self.smooth else { return number };
         let load = smooth.max(self.short());
-        let within = u64::from(self.newest.ready).saturating_mul(ONE - TOLERANCE);
+        let ready = u64::from(self.newest.ready) + u64::from(self.elsewhere);
+        let within = ready.saturating_mul(ONE - TOLERANCE);
         if load >= within { number } else { whole(load).min(number) }
     }
 

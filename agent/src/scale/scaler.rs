@@ -104,12 +104,14 @@ impl Scaler {
                 break;
             }
             let reading = readings.get(place).copied().unwrap_or_default();
-            self.gauges[place].read(reading, target, now_ms);
+            self.gauges[place].read(reading, (target, scaling.elsewhere), now_ms);
         }
-        let raw = self.raw_wish(policy, needed);
         let number = self.course.now();
-        let wish = self.windows.settle(raw.min(policy.max), number, policy, now_ms);
-        let (decided, limit) = self.limited((raw, wish), scaling, now_ms);
+        let all = number.saturating_add(scaling.elsewhere);
+        let raw = self.raw_wish(policy, (number, all), needed);
+        let wish = self.windows.settle(raw.min(policy.max), all, policy, now_ms);
+        let here = |wish: u32| wish.saturating_sub(scaling.elsewhere);
+        let (decided, limit) = self.limited((here(raw), here(wish)), scaling, now_ms);
         if decided != number {
             self.course.change(decided, now_ms);
         }
@@ -117,12 +119,12 @@ impl Scaler {
         &self.newest
     }
 
-    /// What the figures of now ask for.
-    fn raw_wish(&self, policy: &ScalePolicy, needed: bool) -> u32 {
-        let number = self.course.now();
-        let more = self.gauges.iter().filter_map(|gauge| gauge.more_than(number)).max();
-        let enough = self.gauges.iter().map(|gauge| gauge.enough(number)).max();
-        let wish = more.unwrap_or_else(|| enough.unwrap_or(number));
+    /// What the figures of now ask for, of so many instances here and everywhere. Where none is here nobody
+    /// knows what the load is.
+    fn raw_wish(&self, policy: &ScalePolicy, (number, all): (u32, u32), needed: bool) -> u32 {
+        let more = self.gauges.iter().filter_map(|gauge| gauge.more_than(all)).max();
+        let enough = self.gauges.iter().map(|gauge| gauge.enough(all)).max();
+        let wish = more.unwrap_or_else(|| enough.unwrap_or(all));
         let least = u32::from(needed || (number > 0 && !self.is_idle(policy)));
         if least == 0 { more.unwrap_or(0) } else { wish.max(least) }
     }
@@ -160,7 +162,7 @@ impl Scaler {
             ScaleLimit::Least
         } else if paced != wish {
             ScaleLimit::Rate
-        } else if wish != raw.min(policy.max) {
+        } else if wish != raw.min(policy.max.saturating_sub(scaling.elsewhere)) {
             ScaleLimit::Window
         } else if self.gauges.iter().any(|gauge| gauge.newest().is_lost()) {
             ScaleLimit::NoMetric
@@ -172,8 +174,9 @@ impl Scaler {
 
     /// What was compared, for people.
     #[must_use]
-    pub fn figures(&self, policy: &ScalePolicy) -> std::vec::Vec<Figure> {
-        let number = self.course.now();
+    pub fn figures(&self, scaling: &Scaling) -> std::vec::Vec<Figure> {
+        let policy = &scaling.policy;
+        let number = self.course.now().saturating_add(scaling.elsewhere);
         let figure = |((of, target), gauge): ((FigureOf, Target), &Gauge)| {
             let metric = match of {
                 FigureOf::Cpu => "cpu".to_owned(),

@@ -285,7 +285,7 @@ impl Service {
             wish: decision.wish,
             limit: decision.limit,
             idle,
-            figures: scaler.figures(&self.scaling.policy),
+            figures: scaler.figures(&self.scaling),
         })
     }
 }

@@ -75,7 +75,7 @@ mod tests {
 
     fn scaling(per: Per, most: u32) -> Scaling {
         let policy = ScalePolicy { per, ..ScalePolicy::between(1, most) };
-        Scaling { least: 1, most, priority: 0, policy }
+        Scaling { least: 1, most, elsewhere: 0, priority: 0, policy }
     }
 
     #[test]

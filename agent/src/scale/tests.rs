@@ -14,7 +14,7 @@ const TARGET: u64 = 60_000;
 
 fn scaling(min: u32, max: u32) -> Scaling {
     let policy = ScalePolicy { cpu_percent: Some(60), ..ScalePolicy::between(min, max) };
-    Scaling { least: min, most: max, priority: 0, policy }
+    Scaling { least: min, most: max, elsewhere: 0, priority: 0, policy }
 }
 
 /// So many instances at these shares of what is reserved for them, in hundredths.
@@ -27,8 +27,8 @@ fn reading(shares: &[u64]) -> Reading {
 /// What a figure asks for that was read twice alike.
 fn asks(reading: Reading, target: Target, number: u32) -> (Option<u32>, u32) {
     let mut gauge = Gauge::default();
-    gauge.read(reading, target, 0);
-    gauge.read(reading, target, STEP_MS);
+    gauge.read(reading, (target, 0), 0);
+    gauge.read(reading, (target, 0), STEP_MS);
     (gauge.more_than(number), gauge.enough(number))
 }
 
@@ -203,6 +203,35 @@ fn the_figure_that_asks_for_the_most_counts() {
         ([of(60), of(60)], 4),
     ] {
         assert_eq!(decide(readings), number, "{readings:?}");
+    }
+}
+
+/// Each node sees as much of the load as it has of the instances, and decides about all of them.
+#[test]
+fn of_a_service_that_is_scaled_as_a_whole_the_instances_elsewhere_count() {
+    let fleet = |least: u32, most: u32, elsewhere: u32| {
+        let mut scaling = Scaling { least, most, elsewhere, ..scaling(1, 6) };
+        scaling.policy.per = Per::Application;
+        scaling.policy.down.window_ms = 0;
+        scaling
+    };
+    for (scaling, here, share, number, wish, why) in [
+        (fleet(0, 2, 2), 1, 60, 1, 3, "at the target nothing changes"),
+        (fleet(0, 2, 2), 1, 120, 2, 6, "twice the load asks for twice as many"),
+        (fleet(0, 2, 2), 2, 120, 2, 6, "at the bound of the node, at most the policy's"),
+        (fleet(0, 2, 2), 1, 20, 0, 1, "a third of the load is enough for one, elsewhere"),
+        (fleet(1, 2, 2), 1, 20, 1, 1, "which is here, if the controller says so"),
+        (fleet(0, 2, 3), 0, 0, 0, 0, "who runs none knows nothing"),
+    ] {
+        let mut scaler = Scaler::new(here, &scaling, 0);
+        let shares = vec![share; usize::try_from(here).unwrap()];
+        for round in 1..60 {
+            scaler.decide(&[reading(&shares)], &scaling, false, round * 500);
+            if scaler.newest().number != here {
+                break;
+            }
+        }
+        assert_eq!((scaler.newest().number, scaler.newest().wish), (number, wish), "{why}");
     }
 }
 

@@ -27,13 +27,7 @@ pub(super) struct Total {
 
 impl Total {
     pub(super) fn new(policy: ScalePolicy) -> Self {
-        Self {
-            number: policy.min,
-            policy,
-            wishes: BTreeMap::new(),
-            changes: vec![],
-            due_ms: None,
-        }
+        Self { number: policy.min, policy, wishes: BTreeMap::new(), changes: vec![], due_ms: None }
     }
 
     pub(super) fn follow(&mut self, policy: &ScalePolicy) {

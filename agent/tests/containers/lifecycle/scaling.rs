@@ -7,11 +7,11 @@ use super::*;
 
 /// Uses its processor as long as there is a file, and waits otherwise.
 const BUSY: &str = "trap 'exit 0' TERM; while :; do if [ -e /shared/busy ]; then \
-                    i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; else sleep 0.05; fi; done";
+                    i=0; while [ $i -lt 2000 ]; do i=$((i+1)); done; else sleep 0.3; fi; done";
 
 fn scaling(policy: ScalePolicy) -> Option<Scaling> {
     let (least, most) = (policy.min, policy.max);
-    Some(Scaling { least, most, priority: 0, policy })
+    Some(Scaling { least, most, elsewhere: 0, priority: 0, policy })
 }
 
 /// Comes down a second after it is enough.
@@ -23,8 +23,8 @@ fn policy(max: u32) -> ScalePolicy {
 /// A service that is at its target with little: also on a busy machine it gets far more.
 fn busy(life: &Life) -> Spec {
     let mut web = life.spec("web", BUSY);
-    web.resources.cpu_reservation_millis = Some(20);
-    web.resources.cpu_limit_millis = Some(100);
+    web.resources.cpu_reservation_millis = Some(50);
+    web.resources.cpu_limit_millis = Some(200);
     web
 }
 

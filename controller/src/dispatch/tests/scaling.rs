@@ -65,17 +65,17 @@ async fn a_node_that_needs_more_than_it_has_gets_it_from_others_and_gives_it_bac
     assert_eq!((scale.total, scale.per.as_str(), scale.nodes.len()), (Some(4), "application", 2));
     assert_eq!((scale.nodes[0].wish, scale.nodes[0].running), (4, 2));
 
-    // A controller that starts again asks nobody to stop.
-    rig = rig.restart(NEVER).await;
-    rig.sees("four", |v| v.services.first().is_some_and(|(_, s)| s.ready == 4)).await;
     a.wish(1).await;
     a.holds(has("1/2+0")).await;
     b.holds(has("0/2+1")).await;
     rig.sees("one", |v| service(v).ready == 1 && service(v).settled).await;
 
-    // Without a policy there are as many as the file says.
-    rig.apply(shop(1)).await;
-    a.holds(|it| bounds(it) == "fixed" || bounds(it) == "-").await;
+    // A controller that starts again asks nobody to stop what is needed.
+    a.wish(4).await;
+    b.holds(has("2/2+2")).await;
+    rig = rig.restart(NEVER).await;
+    let total = |v: &View| v.services.first().and_then(|(_, s)| s.scale.as_ref()?.total);
+    rig.sees("four", |v| total(v) == Some(4)).await;
     rig.stop().await;
 }
 
