@@ -188,7 +188,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.store_again_ms = None;
         let generation = accepted.assignment.generation;
         self.follow_scaling(&accepted);
-        let instances = wanted_of(&accepted, &self.scaling.scales);
+        let instances = wanted_of(&accepted, &self.scaling.scales, &self.observed);
         let message = format!(
             "assignment {}.{} with {} instances",
             generation.epoch,

@@ -217,7 +217,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let mut scaling = scaling::Scaling::default();
         let accepted = loaded.accepted.as_ref();
         accepted.inspect(|it| scaling.scales.follow(scaling::shares(it)));
-        let wanted = accepted.map(|it| scaling::wanted_of(it, &scaling.scales));
+        let wanted = accepted.map(|it| scaling::wanted_of(it, &scaling.scales, &observed));
         let wanted = wanted.unwrap_or_default();
         let network = loaded.accepted.as_ref().and_then(|it| it.assignment.network.as_ref());
         parts.network.follow(network);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use limpet_protocol::event::EventKind;
-use limpet_protocol::id::{InstanceId, Slot};
+use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::scale::{Figure, ScaleReport};
 
@@ -31,6 +31,8 @@ const MAX_ASKED: usize = 64;
 pub(super) struct Scaling {
     pub(super) scales: Scales,
     sampler: Sampler,
+    /// Some instances run another spec than their home until it is their turn.
+    follows: bool,
     /// Who is being asked for metrics.
     asked: BTreeSet<(ContainerId, u16)>,
 }
@@ -58,33 +60,66 @@ pub(super) fn shares(accepted: &Accepted) -> impl Iterator<Item = Share<'_>> {
 }
 
 /// What an assignment wants of this node, of services that follow their load as many as were decided.
-pub(super) fn wanted_of(accepted: &Accepted, scales: &Scales) -> Wanted {
+pub(super) fn wanted_of(accepted: &Accepted, scales: &Scales, observed: &Observed) -> Wanted {
     let mut wanted = Wanted::new();
     for service in &accepted.assignment.services {
         let Some(kept) = accepted.specs.get(&service.spec) else { continue };
-        let key = (service.application.clone(), service.service.clone());
         let next = service.next.and_then(|hash| Some((hash, accepted.specs.get(&hash)?)));
         let next = next.map(|(hash, kept)| (hash, kept.spec.clone()));
-        let instance = |slot: Slot| InstanceId {
-            application: service.application.clone(),
-            service: service.service.clone(),
-            slot,
+        let want = WantedInstance {
+            order: service.order,
+            next,
+            met: service.met.clone(),
+            ..WantedInstance::new(service.spec, kept.spec.clone())
         };
-        let homes = service.slots.iter().copied();
-        let runs = homes.clone().filter(|slot| scales.runs(&instance(*slot)));
-        let beside = homes.flat_map(|home| scales.beside(&key, home));
-        for slot in runs.chain(beside) {
-            let want = WantedInstance {
-                order: service.order,
-                done: service.done.contains(&slot),
-                next: next.clone(),
-                met: service.met.clone(),
-                ..WantedInstance::new(service.spec, kept.spec.clone())
-            };
-            wanted.insert(instance(slot), want);
+        let (application, name) = (&service.application, &service.service);
+        let key = (application.clone(), name.clone());
+        for slot in &service.slots {
+            let instance =
+                |slot| InstanceId { application: application.clone(), service: name.clone(), slot };
+            let home = instance(*slot);
+            let beside: Vec<_> = scales.beside(&key, *slot).into_iter().map(instance).collect();
+            let runs = scales.runs(&home);
+            let has_come = !runs || has_come(observed, &home, want.spec_hash);
+            beside_home(&mut wanted, (observed, has_come), beside, &want);
+            if runs {
+                let done = service.done.contains(slot);
+                wanted.insert(home, WantedInstance { done, ..want.clone() });
+            }
         }
     }
     wanted
+}
+
+fn has_come(observed: &Observed, instance: &InstanceId, spec: SpecHash) -> bool {
+    let container = observed.newest(instance).and_then(|id| observed.container(&id));
+    container.is_some_and(|it| it.spec_hash == spec && it.is_well())
+}
+
+/// Instances beside one follow it to another spec one after the other, each when those before it are well:
+/// the controller gives the home its turn in an update and does not know of the others. Until then they run
+/// what they run.
+fn beside_home(
+    wanted: &mut Wanted,
+    (observed, home_has_come): (&Observed, bool),
+    beside: Vec<InstanceId>,
+    want: &WantedInstance,
+) {
+    let mut all_have_come = home_has_come;
+    for instance in beside {
+        let container = observed.newest(&instance).and_then(|id| observed.container(&id));
+        let other = container.filter(|it| it.is_live() && it.spec_hash != want.spec_hash);
+        let kept = other.filter(|_| !all_have_come);
+        let mut own = want.clone();
+        if let Some(kept) = kept {
+            // What it was made of may not be known after a restart of the agent, and is not needed: it is
+            // kept while it lives, and what follows it is of the new version.
+            own.spec_hash = kept.spec_hash;
+            own.spec = kept.spec.clone().unwrap_or(own.spec);
+        }
+        all_have_come &= has_come(observed, &instance, want.spec_hash);
+        wanted.insert(instance, own);
+    }
 }
 
 fn standing(observed: &Observed, instance: &InstanceId) -> Standing {
@@ -100,6 +135,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// Another assignment: what it says of scaling holds from now on.
     pub(super) fn follow_scaling(&mut self, accepted: &Accepted) {
         self.scaling.scales.follow(shares(accepted));
+        self.scaling.follows = true;
         if self.runtime_ready {
             let (observed, now_ms) = (&self.observed, self.clock.now_ms());
             self.scaling.scales.choose(|instance| standing(observed, instance), now_ms);
@@ -123,8 +159,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             let observed = &self.observed;
             changed |= self.scaling.scales.choose(|it| standing(observed, it), now_ms);
         }
-        if changed && let Some(accepted) = self.intake.current() {
-            self.wanted = wanted_of(accepted, &self.scaling.scales);
+        // While some follow their home to another spec, every event may be the turn of the next.
+        if (changed || self.scaling.follows)
+            && let Some(accepted) = self.intake.current()
+        {
+            self.wanted = wanted_of(accepted, &self.scaling.scales, &self.observed);
+            let named = |hash| accepted.assignment.services.iter().any(|it| it.spec == hash);
+            self.scaling.follows = self.wanted.values().any(|it| !named(it.spec_hash));
         }
         self.reporter.scale(self.scaling.scales.reports());
         self.scaling.scales.due_ms()

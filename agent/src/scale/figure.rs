@@ -6,6 +6,7 @@
 //! "Algorithm details"). It is written here for the load of all instances together, in thousandths of an
 //! instance that is exactly at its target: number × figure ÷ target is that load.
 
+use heapless::Deque;
 use limpet_protocol::scale::Target;
 
 /// How far load and number may differ, in thousandths: 10 %
@@ -16,6 +17,10 @@ const ONE: u64 = 1_000;
 /// Over how long the load is smoothed that decides whether there are fewer: as long as Kubernetes takes
 /// between two looks (`--horizontal-pod-autoscaler-sync-period`).
 const SMOOTH_MS: u64 = 15_000;
+/// That time is kept in parts, so that a fixed amount of memory holds it.
+const PART_MS: u64 = 3_000;
+/// So many parts, and one that has begun.
+const MAX_PARTS: usize = 6;
 
 /// A figure, measured once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -116,11 +121,11 @@ pub(super) struct Gauge {
     newest: Reading,
     /// What the last two readings ask for: a number grows only by what both do.
     known: [u64; 2],
+    mean: Mean,
     /// The smoothed load; none before the first reading and while it cannot be said.
     smooth: Option<u64>,
     /// Instances on other nodes that the load is of, too.
     elsewhere: u32,
-    read_ms: Option<u64>,
 }
 
 impl Gauge {
@@ -132,19 +137,14 @@ impl Gauge {
     ) {
         let load = reading.load_with(target, elsewhere);
         self.elsewhere = if reading.elsewhere { 0 } else { elsewhere };
-        let before = if self.read_ms.is_some() { self.known[1] } else { 0 };
-        self.known = [before, load.known];
+        self.known = [self.known[1], load.known];
         // While none is ready nobody knows what the load is.
         let safe = load.safe.filter(|_| reading.ready > 0);
-        self.smooth = match (safe, self.smooth, self.read_ms) {
-            (None, _, _) => None,
-            (Some(load), Some(smooth), Some(read_ms)) => {
-                Some(towards(smooth, load, now_ms.saturating_sub(read_ms)))
-            }
-            (Some(load), _, _) => Some(load),
-        };
+        if safe.is_none() {
+            self.mean = Mean::default();
+        }
+        self.smooth = safe.map(|load| self.mean.push(load, now_ms));
         self.newest = reading;
-        self.read_ms = Some(now_ms);
     }
 
     pub(super) const fn newest(&self) -> &Reading {
@@ -183,12 +183,37 @@ fn whole(load: u64) -> u32 {
     u32::try_from(load.div_ceil(ONE)).unwrap_or(u32::MAX)
 }
 
-/// An exponential average: after [`SMOOTH_MS`] it has come about two thirds of the way.
-fn towards(smooth: u64, load: u64, after_ms: u64) -> u64 {
-    let weight = u128::from(after_ms.min(SMOOTH_MS));
-    let rest = u128::from(SMOOTH_MS);
-    let mixed = (u128::from(smooth) * rest + u128::from(load) * weight) / (rest + weight);
-    // What is left of the way in whole numbers would never be gone.
-    let mixed = u64::try_from(mixed).unwrap_or(u64::MAX);
-    if mixed == smooth && load < smooth { smooth - 1 } else { mixed }
+/// The mean of the readings within [`SMOOTH_MS`].
+#[derive(Debug, Clone, Default)]
+struct Mean {
+    parts: Deque<Part, MAX_PARTS>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    from_ms: u64,
+    sum: u64,
+    count: u64,
+}
+
+impl Mean {
+    fn push(&mut self, load: u64, now_ms: u64) -> u64 {
+        let since = |part: &Part| now_ms.saturating_sub(part.from_ms);
+        while self.parts.front().is_some_and(|part| since(part) >= SMOOTH_MS) {
+            self.parts.pop_front();
+        }
+        match self.parts.back_mut() {
+            Some(part) if since(part) < PART_MS => {
+                part.sum = part.sum.saturating_add(load);
+                part.count += 1;
+            }
+            _ => {
+                let new = Part { from_ms: now_ms, sum: load, count: 1 };
+                // Parts are no shorter than that, so there is room for one more.
+                self.parts.push_back(new).ok();
+            }
+        }
+        let sum = self.parts.iter().fold(0_u64, |sum, part| sum.saturating_add(part.sum));
+        sum / self.parts.iter().map(|part| part.count).sum::<u64>().max(1)
+    }
 }

@@ -122,3 +122,25 @@ async fn from_a_step_of_the_load_to_an_instance_that_runs() {
     .await;
     life.end().await;
 }
+
+/// The controller knows of the home alone and gives it its turn; those beside it take theirs on the node.
+#[tokio::test]
+async fn those_beside_one_follow_it_to_another_version_one_after_the_other() {
+    let mut life = Life::new().await;
+    let mut policy = policy(3);
+    policy.down.window_ms = 3_600_000;
+    life.scale = scaling(ScalePolicy { cpu_percent: Some(60), ..policy });
+    let mut web = busy(&life);
+    life.want(std::slice::from_ref(&web), UpdateOrder::StopFirst);
+    std::fs::write(life.shared().join("busy"), "").unwrap();
+    life.while_agent_runs(life.until_all(&events(&[1, 1001, 1002], "runs"))).await;
+    web.process.environment.insert("VERSION".to_owned(), "2".to_owned());
+    life.want(&[web], UpdateOrder::StopFirst);
+    let second = |slot: u32, what: &str| format!("test.web.{slot}.2 {what}");
+    let seen = life.while_agent_runs(life.until(&second(1002, "runs"))).await;
+    let at = |what: String| seen.iter().position(|it| *it == what).unwrap_or(usize::MAX);
+    let home = at(second(1, "runs"));
+    assert!(home < at("stop test.web.1001.1".to_owned()), "{seen:?}");
+    assert!(at(second(1001, "runs")) < at("stop test.web.1002.1".to_owned()), "{seen:?}");
+    life.end().await;
+}
