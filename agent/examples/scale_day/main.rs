@@ -23,7 +23,7 @@ const DAY: &str = include_str!("nasa-1995-07-13.txt");
 /// How long a count is over.
 const SLOT_MS: u64 = 10_000;
 /// Each recorded request stands for so many: a site of today.
-const TIMES: u64 = 20;
+const TIMES: u64 = 40;
 /// Requests a second of an instance at its target, and at most: the target is 60 % of it.
 const RATE: u64 = 20;
 /// The target, in thousandths of a hundredth.

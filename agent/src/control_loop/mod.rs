@@ -199,6 +199,10 @@ pub struct ControlLoop<R, I> {
     ending_at_ms: Option<u64>,
     /// When an assignment that could not be written is tried again.
     store_again_ms: Option<u64>,
+    /// The loop goes on because of the time and nothing else.
+    only_time: bool,
+    /// When anything but the load is looked at next.
+    rest_due_ms: Option<u64>,
 }
 
 impl<R: Runtime, I: Images> ControlLoop<R, I> {
@@ -261,6 +265,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             stop_on_exit: parts.stop_on_exit,
             ending_at_ms: None,
             store_again_ms: None,
+            only_time: false,
+            rest_due_ms: None,
         }
     }
 
@@ -282,7 +288,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 Some(job) = self.jobs.join_next() => self.job_ended(job),
                 Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
                 news = self.network.next_news() => self.network.hear(news),
-                () = sleep => {}
+                () = sleep => self.only_time = true,
                 () = self.wall_timer.gone_off() => {}
                 () = self.devices.changed() => self.devices_changed(),
             }
@@ -297,8 +303,14 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     /// Decides and does until there is nothing to do, and tells what changed. Returns when to be
     /// called again at the latest.
     fn turn(&mut self) -> Option<u64> {
+        let (load_due_ms, load_changed) = self.look_at_scaling();
+        let only_time = std::mem::take(&mut self.only_time);
+        let now_ms = self.clock.now_ms();
+        if only_time && !load_changed && self.rest_due_ms.is_none_or(|due_ms| now_ms < due_ms) {
+            // The load was read and nothing follows from it: nobody else has to look.
+            return [self.rest_due_ms, load_due_ms].into_iter().flatten().min();
+        }
         let commands_due_ms = self.time_commands();
-        let load_due_ms = self.look_at_scaling();
         self.observed.forget(&self.wanted);
         self.look_at_schedules();
         self.observed.set_lacks_addresses(self.network.lacks_addresses());
@@ -331,12 +343,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.calls.follow(|instance| observed.newest(instance));
         let devices_due_ms = self.look_at_devices();
         let rest = [self.tell(), self.ask(), self.store_again(), self.ending_at_ms];
-        let looks = [commands_due_ms, load_due_ms, devices_due_ms, network_due_ms];
+        let looks = [commands_due_ms, devices_due_ms, network_due_ms];
         for due in looks.into_iter().chain(rest) {
             wake = [wake, due].into_iter().flatten().min();
         }
         self.memory.keep(self.observed.attempts(), self.observed.past(), self.events.last());
-        wake
+        self.rest_due_ms = wake;
+        [wake, load_due_ms].into_iter().flatten().min()
     }
 
     /// Whether there is nothing to wait for any more. The first word ends the agent at once unless

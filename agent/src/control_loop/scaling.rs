@@ -142,14 +142,15 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
     }
 
-    /// Reads what is due and lets what is wanted follow. Returns when to look again.
-    pub(super) fn look_at_scaling(&mut self) -> Option<u64> {
+    /// Reads what is due and lets what is wanted follow. Returns when to look again, and whether anybody
+    /// has to hear of it.
+    pub(super) fn look_at_scaling(&mut self) -> (Option<u64>, bool) {
         if self.scaling.scales.is_empty() {
             self.scaling.sampler.rest();
         }
         // Before the runtime has told what there is, nobody knows what runs.
         if !self.runtime_ready || self.ending_at_ms.is_some() {
-            return None;
+            return (None, false);
         }
         let now_ms = self.clock.now_ms();
         let observed = &self.observed;
@@ -163,12 +164,16 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         if (changed || self.scaling.follows)
             && let Some(accepted) = self.intake.current()
         {
-            self.wanted = wanted_of(accepted, &self.scaling.scales, &self.observed);
+            let wanted = wanted_of(accepted, &self.scaling.scales, &self.observed);
+            changed |= wanted != self.wanted;
+            self.wanted = wanted;
             let named = |hash| accepted.assignment.services.iter().any(|it| it.spec == hash);
             self.scaling.follows = self.wanted.values().any(|it| !named(it.spec_hash));
         }
         self.reporter.scale(self.scaling.scales.reports());
-        self.scaling.scales.due_ms()
+        let unsaid = self.reporter.due_ms().is_some() || self.events.has_unsaid();
+        let tells = unsaid && self.link_state.connected;
+        (self.scaling.scales.due_ms(), changed || tells)
     }
 
     fn read_load(&mut self, now_ms: u64) {

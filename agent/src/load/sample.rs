@@ -72,7 +72,9 @@ impl Sampler {
         for wish in wishes {
             let Wish { id, ready, measured } = wish;
             let mut files = before.remove(&id).unwrap_or_default();
-            if let Some(hierarchies) = &self.hierarchies {
+            if files.lacks(measured)
+                && let Some(hierarchies) = &self.hierarchies
+            {
                 files.open(hierarchies, &paths.cgroup(&id.to_string()), measured);
             }
             let sample = files.sample(ready, now_ms);
@@ -96,6 +98,10 @@ impl Sampler {
 }
 
 impl Files {
+    const fn lacks(&self, (cpu, memory): (bool, bool)) -> bool {
+        (cpu && self.cpu.is_none()) || (memory && self.memory.is_none())
+    }
+
     fn open(&mut self, hierarchies: &Hierarchies, cgroup: &str, (cpu, memory): (bool, bool)) {
         let open = |controller, names| -> Option<File> {
             let path: PathBuf = hierarchies.file(controller, cgroup, names)?;

@@ -87,13 +87,20 @@ async fn sampling() {
         println!("50 containers, {what}: {} µs a look, {share:.3} % of a core", one / 1_000);
     }
     for id in &ids {
-        node.remove(id).await;
+        node.runtime.remove(id).unwrap();
+    }
+    for _ in 0..2 * ids.len() {
+        node.event().await;
     }
     node.end().await;
 }
 
-/// Processor time of this thread.
 fn processor_ns() -> u64 {
-    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    clock_ns(rustix::time::ClockId::ThreadCPUTime)
+}
+
+/// Processor time of this thread, or of the process.
+pub(crate) fn clock_ns(clock: rustix::time::ClockId) -> u64 {
+    let time = rustix::time::clock_gettime(clock);
     u64::try_from(time.tv_sec).unwrap() * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap()
 }

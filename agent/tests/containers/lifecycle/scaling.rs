@@ -144,3 +144,39 @@ async fn those_beside_one_follow_it_to_another_version_one_after_the_other() {
     assert!(at(second(1001, "runs")) < at("stop test.web.1002.1".to_owned()), "{seen:?}");
     life.end().await;
 }
+
+/// What the whole agent costs while fifty instances follow their load and nothing happens.
+#[tokio::test]
+#[ignore = "prints figures; asserts nothing that a busy machine could break"]
+async fn fifty_calm_instances() {
+    use crate::bench::clock_ns;
+    use rustix::time::ClockId;
+    const OVER_S: u64 = 20;
+    let mut life = Life::new().await;
+    let web = Spec { mounts: vec![], ..life.spec("web", "exec sleep 1000") };
+    let runs: Vec<u32> = std::iter::once(1).chain(1001..1050).collect();
+    for (what, share) in [("nothing measured", None), ("processor and memory", Some(60))] {
+        let mut policy = policy(50);
+        policy.min = 50;
+        (policy.cpu_percent, policy.memory_percent) = (share, share);
+        let mut web = web.clone();
+        web.resources.cpu_reservation_millis = Some(100);
+        web.resources.memory_reservation_bytes = Some(64 << 20);
+        life.scale = scaling(policy);
+        life.want(&[web], UpdateOrder::StopFirst);
+        life.while_agent_runs(async {
+            if share.is_none() {
+                life.until_all(&events(&runs, "runs")).await;
+            }
+            // Until everything that follows a start is over.
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let before = clock_ns(ClockId::ProcessCPUTime);
+            tokio::time::sleep(Duration::from_secs(OVER_S)).await;
+            let used = clock_ns(ClockId::ProcessCPUTime) - before;
+            let percent = used as f64 / 1e9 / OVER_S as f64 * 100.0;
+            println!("agent with 50 instances, {what}: {percent:.3} % of a core");
+        })
+        .await;
+    }
+    life.end().await;
+}
