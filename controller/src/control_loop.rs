@@ -206,6 +206,7 @@ pub fn start(
         joins: Joins::new(store.clone(), welcome),
         calls: Calls::new(bus.clone(), callers),
         applications: BTreeMap::new(),
+        leaving: BTreeMap::new(),
         fleet: BTreeMap::new(),
         noise: Noise::default(),
         lost_after_ms,

@@ -19,6 +19,7 @@ use crate::control_loop::{LoopError, Request, View};
 use crate::dispatch::bus::Bus;
 use crate::dispatch::calls::{Calls, Opening};
 use crate::dispatch::joins::Joins;
+use crate::dispatch::leaving::Leaving;
 use crate::dispatch::{Dispatch, want};
 use crate::network::numbers::Numbers;
 use crate::network::{Fabric, Facts};
@@ -75,6 +76,8 @@ pub(crate) struct World {
     pub(crate) joins: Joins,
     pub(crate) calls: Calls,
     pub(crate) applications: BTreeMap<ApplicationName, Known>,
+    /// Those that stop in the order of their dependencies.
+    pub(crate) leaving: BTreeMap<ApplicationName, Leaving>,
     pub(crate) fleet: BTreeMap<NodeId, ObservedNode>,
     pub(crate) noise: Noise,
     pub(crate) lost_after_ms: u64,
@@ -215,6 +218,8 @@ impl World {
         match key {
             Key::Application(_) => {
                 let record: ApplicationRecord = read(key, &entry.value)?;
+                // It may have been removed and be on its way out.
+                self.leaving.remove(&record.application.name);
                 self.put_application(record);
             }
             Key::Node(_) => self.put_node(read(key, &entry.value)?, entry.modified),
@@ -255,7 +260,12 @@ impl World {
             self.stale_services.insert(key);
         }
         self.rollouts.set_application(name, aims, &self.planner);
-        self.planner.set_application(name, joins::wanted(&record.application, &specs));
+        let held = self.hold_back(&record.application);
+        let mut wanted = joins::wanted(&record.application, &specs);
+        for (key, wanted) in &mut wanted {
+            wanted.stopped &= !held.contains(&key.service);
+        }
+        self.planner.set_application(name, wanted);
         let name = name.clone();
         if let Some(old) = self.applications.insert(name.clone(), Known { record, specs }) {
             self.services_changed(&name, &old);
@@ -316,13 +326,7 @@ impl World {
 
     pub(crate) fn remove(&mut self, key: &Key) {
         match key {
-            Key::Application(name) => {
-                self.rollouts.set_application(name, BTreeMap::new(), &self.planner);
-                self.planner.set_application(name, BTreeMap::new());
-                if let Some(old) = self.applications.remove(name) {
-                    self.services_changed(name, &old);
-                }
-            }
+            Key::Application(name) => self.leave(name),
             Key::Node(id) => {
                 self.stale_services.extend(self.planner.services_on(id).cloned());
                 self.planner.remove_node(id);
@@ -343,6 +347,14 @@ impl World {
                 self.removed_nodes.insert(id.clone());
             }
             _ => {}
+        }
+    }
+
+    pub(crate) fn remove_application(&mut self, name: &ApplicationName) {
+        self.rollouts.set_application(name, BTreeMap::new(), &self.planner);
+        self.planner.set_application(name, BTreeMap::new());
+        if let Some(old) = self.applications.remove(name) {
+            self.services_changed(name, &old);
         }
     }
 

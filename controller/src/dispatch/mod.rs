@@ -9,6 +9,7 @@ pub mod bus;
 pub(crate) mod calls;
 mod contents;
 pub(crate) mod joins;
+pub(crate) mod leaving;
 mod moves;
 mod outbox;
 mod roll;

@@ -23,6 +23,7 @@ impl World {
     /// [`StoreError`] if the store failed: nothing was published that is not in it.
     pub(crate) async fn settle(&mut self) -> Result<(), StoreError> {
         self.advance_moves();
+        self.advance_leaving();
         self.decide();
         let mut shares = self.weave_shares();
         if self.planner.is_dirty() {

@@ -27,6 +27,7 @@ use crate::store::{Key, Kind, Op, Revision, Store, Transaction};
 mod calls;
 mod drain;
 mod images;
+mod leaving;
 mod mosquitto;
 mod networks;
 mod progress;
