@@ -81,6 +81,7 @@ fn explained(planner: &mut Planner) -> Result<Duration, Failed> {
     Ok(median(|| {
         let unplaced = planner.unplaced(&key);
         let case = ServiceCase {
+            scale: None,
             key: &key,
             service,
             spec: planner.wanted(&key).map(|wanted| wanted.spec),

@@ -6,6 +6,7 @@
 use limpet_protocol::application::Service;
 use limpet_protocol::id::{ApplicationName, InstanceId, NodeId, ServiceName, Slot};
 
+use crate::api::types::ScaleView;
 use crate::explain::{
     Assigned, Case, Explanation, NetworkCase, NodeCase, Over, Part, ServiceCase,
     explain_application, explain_instance, explain_node, explain_service,
@@ -76,7 +77,10 @@ impl World {
     }
 
     fn explain_service(&self, key: &ServiceKey, service: &Service) -> Explanation {
-        let unplaced = self.planner.unplaced(key);
+        let mut unplaced = self.planner.unplaced(key);
+        // What the load does not ask for need not have a place.
+        let asked = self.totals.total(key).unwrap_or(u32::MAX);
+        unplaced.retain(|open| open.slot.0 <= asked);
         let lost =
             |id: &NodeId| self.fleet.get(id).is_none_or(|node| node.standing == Standing::Lost);
         let placed = self.planner.places(key).filter(|(id, _)| !lost(id)).count();
@@ -93,15 +97,25 @@ impl World {
             misfits: if open { self.planner.misfits(key) } else { Vec::new() },
             rollout_is_held: rollout.as_ref().is_some_and(|it| !it.is_going()),
             rollout: rollout.map(|it| it.in_words()),
+            scale: self.shown_scale(key),
         };
         explain_service(&case, self.parts_of(key))
     }
 
+    /// How a service follows its load, as it was shown last.
+    fn shown_scale(&self, key: &ServiceKey) -> Option<ScaleView> {
+        self.gallery.service(key)?.scale.clone()
+    }
+
     /// Every instance of a service: those with a node, and those without.
     fn parts_of(&self, key: &ServiceKey) -> Vec<Part> {
-        let mut at: Vec<(Slot, Option<&NodeId>)> =
-            self.planner.places(key).map(|(id, slot)| (slot, Some(id))).collect();
-        let open = self.planner.unplaced(key).into_iter().filter(|open| open.node.is_none());
+        let idle =
+            |id: &NodeId, slot| self.fleet.get(id).is_some_and(|node| node.is_idle(key, slot));
+        let run = self.planner.places(key).filter(|(id, slot)| !idle(id, *slot));
+        let mut at: Vec<(Slot, Option<&NodeId>)> = run.map(|(id, slot)| (slot, Some(id))).collect();
+        let asked = self.totals.total(key).unwrap_or(u32::MAX);
+        let open = self.planner.unplaced(key).into_iter();
+        let open = open.filter(|open| open.node.is_none() && open.slot.0 <= asked);
         at.extend(open.map(|open| (open.slot, None)));
         at.sort();
         at.into_iter().map(|(slot, id)| self.explain_placed(key, slot, id)).collect()

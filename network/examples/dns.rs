@@ -38,6 +38,7 @@ fn picture() -> Picture {
         networks: [("shop_default".parse().unwrap(), vec![])].into(),
         virtual_address: nothing(Ipv4Addr::new(10, 128, 0, u8::try_from(n).unwrap())),
         mode: if n % 2 == 0 { EndpointMode::Vip } else { EndpointMode::Dnsrr },
+        spread: false,
         ports: vec![],
     };
     let instance = |n: u32| Instance {

@@ -63,6 +63,9 @@ pub struct Service {
     pub virtual_address: Addresses,
     /// What its name stands for.
     pub mode: EndpointMode,
+    /// Connections go to all that are ready, and not to the nearest alone: what it has to do is shared by
+    /// the whole fleet.
+    pub spread: bool,
     /// The ports of this node that lead to it.
     pub ports: Vec<PublishedPort>,
 }
@@ -142,9 +145,12 @@ impl Picture {
             .take_while(|((id, _), _)| id.application == key.0 && id.service == key.1)
     }
 
-    /// The instances of a service that get new connections: of those that are ready the nearest.
+    /// The instances of a service that get new connections: of those that are ready the nearest, or all.
     #[must_use]
     pub fn endpoints<'a>(&'a self, key: &'a ServiceKey) -> Vec<(&'a Attempt, &'a Instance)> {
+        if self.services.get(key).is_some_and(|service| service.spread) {
+            return self.instances_of(key).filter(|(_, instance)| instance.ready).collect();
+        }
         let ready = || self.instances_of(key).filter(|(_, instance)| instance.ready);
         let nearest = ready().map(|(_, instance)| instance.place.distance()).min();
         ready().filter(|(_, instance)| Some(instance.place.distance()) == nearest).collect()

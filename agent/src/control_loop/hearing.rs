@@ -198,7 +198,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.event(EventKind::AssignmentAccepted, None, message);
         if self.ending_at_ms.is_none() {
             self.wanted = instances;
-            self.network.follow(accepted.assignment.network.as_ref());
+            self.network.follow(&accepted.assignment);
             self.stock.next_assignment();
         }
         let effects = self.intake.stored(accepted);

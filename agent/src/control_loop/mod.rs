@@ -223,8 +223,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         accepted.inspect(|it| scaling.scales.follow(scaling::shares(it)));
         let wanted = accepted.map(|it| scaling::wanted_of(it, &scaling.scales, &observed));
         let wanted = wanted.unwrap_or_default();
-        let network = loaded.accepted.as_ref().and_then(|it| it.assignment.network.as_ref());
-        parts.network.follow(network);
+        if let Some(accepted) = &loaded.accepted {
+            parts.network.follow(&accepted.assignment);
+        }
         telling::started(&mut events, &loaded, &clock);
         Self {
             runtime: parts.runtime,

@@ -57,6 +57,8 @@ impl Traits {
 pub(crate) struct Known<'a> {
     pub(crate) network: &'a NodeNetwork,
     pub(crate) gateway: Addresses,
+    /// Services whose load is shared by the whole fleet.
+    pub(crate) spread: &'a BTreeSet<ServiceKey>,
     pub(crate) attached: &'a BTreeMap<ContainerId, Attached>,
     pub(crate) virtual_addresses: &'a BTreeMap<ServiceKey, Addresses>,
     pub(crate) neighbours: &'a BTreeMap<NodeId, Neighbour>,
@@ -157,6 +159,7 @@ fn services(known: &Known<'_>) -> BTreeMap<ServiceKey, Service> {
             networks: service.networks.clone(),
             virtual_address,
             mode: service.mode,
+            spread: known.spread.contains(&key),
             ports: service.ports.clone(),
         };
         Some((key, service))

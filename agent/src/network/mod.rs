@@ -23,9 +23,11 @@ use std::path::PathBuf;
 use limpet_network::datapath::{Datapath, DatapathError, Lack};
 use limpet_network::tag::Tag;
 use limpet_network::tunnel::PrivateKey;
+use limpet_protocol::assignment::Assignment;
 use limpet_protocol::id::NodeId;
 use limpet_protocol::message::Mesh;
 use limpet_protocol::network::{NetworkReport, NodeNetwork};
+use limpet_protocol::scale::{Per, Scaling};
 use limpet_protocol::spec::{NetworkMode, Spec};
 use tokio::sync::mpsc;
 
@@ -161,9 +163,15 @@ impl Networking {
     }
 
     /// Takes over the network of an assignment.
-    pub fn follow(&mut self, network: Option<&NodeNetwork>) {
-        if let Some(on) = &mut self.on {
-            on.follow(network);
+    pub fn follow(&mut self, assignment: &Assignment) {
+        let Some(on) = &mut self.on else { return };
+        on.follow(assignment.network.as_ref());
+        let whole = |scaling: &Scaling| scaling.policy.per == Per::Application;
+        let services = assignment.services.iter();
+        let spread = services.filter(|it| it.scale.as_ref().is_some_and(whole));
+        let spread = spread.map(|it| (it.application.clone(), it.service.clone())).collect();
+        if let Some(node) = &mut on.node {
+            node.spread(spread);
         }
     }
 

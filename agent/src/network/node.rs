@@ -36,6 +36,7 @@ const GATEWAY: u128 = 1;
 #[derive(Debug)]
 pub(super) struct Node {
     network: NodeNetwork,
+    spread: BTreeSet<ServiceKey>,
     pub(super) gateway: Addresses,
     pub(super) book: AddressBook,
     virtual_book: VirtualAddresses,
@@ -68,6 +69,7 @@ impl Node {
         let first = draw::addresses(network.subnet, network.subnet6, GATEWAY);
         let gateway = first.unwrap_or(Addresses { v4: std::net::Ipv4Addr::UNSPECIFIED, v6: None });
         let mut node = Self {
+            spread: BTreeSet::new(),
             gateway,
             book: AddressBook::new(network.subnet, network.subnet6),
             virtual_book: VirtualAddresses::new(
@@ -106,6 +108,11 @@ impl Node {
         self.neighbours.retain(|node, _| is_peer(node));
         self.silent.retain(is_peer);
         self.silent_since_ms.retain(|node, _| is_peer(node));
+    }
+
+    /// The load of these services is shared by the whole fleet.
+    pub(super) fn spread(&mut self, services: BTreeSet<ServiceKey>) {
+        self.spread = services;
     }
 
     /// Takes over what a peer said. Whether that is news.
@@ -242,6 +249,7 @@ impl Node {
         draw::draw(&Known {
             network: &self.network,
             gateway: self.gateway,
+            spread: &self.spread,
             attached,
             virtual_addresses: &virtual_addresses.collect(),
             neighbours: &self.neighbours,

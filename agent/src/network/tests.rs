@@ -81,6 +81,7 @@ fn the_picture_is_what_is_known() {
     let picture = draw(&Known {
         network: &network,
         gateway: addresses(network.subnet, network.subnet6, 1).unwrap(),
+        spread: &BTreeSet::new(),
         attached: &attached,
         virtual_addresses: &BTreeMap::from([(web, virtual_address)]),
         neighbours: &BTreeMap::from(neighbours),
@@ -152,6 +153,7 @@ fn where_an_instance_is_now_counts_before_where_it_was_last_seen() {
         let picture = draw(&Known {
             network: &network,
             gateway: addresses(network.subnet, network.subnet6, 1).unwrap(),
+            spread: &BTreeSet::new(),
             attached: &BTreeMap::new(),
             virtual_addresses: &BTreeMap::new(),
             neighbours: &BTreeMap::from(neighbours),

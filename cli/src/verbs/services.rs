@@ -43,7 +43,7 @@ pub async fn run(args: &ServicesArgs, client: &Client) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn columns() -> [Column<Row>; 7] {
+fn columns() -> [Column<Row>; 8] {
     [
         column("SERVICE", |row, _| format!("{}.{}", row.application, row.service.name).into()),
         column("MODE", |row, _| row.service.mode.as_str().into()),
@@ -51,8 +51,18 @@ fn columns() -> [Column<Row>; 7] {
         column("IMAGE", |row, _| row.service.image.as_str().into()),
         wide("RUNNING", |row, _| row.service.running.into()),
         wide("COMPLETED", |row, _| row.service.completed.into()),
+        wide("SCALE", |row, _| scale(&row.service).into()),
         column("REASON", |row, _| row.service.reasons.join("; ").into()),
     ]
+}
+
+/// `1-6 a node`, or nothing.
+fn scale(service: &ServiceView) -> String {
+    service.scale.as_ref().map_or_else(String::new, |scale| {
+        let whole = scale.total.map(|total| format!("{total} of ")).unwrap_or_default();
+        let per = if scale.per == "node" { " a node" } else { "" };
+        format!("{whole}{}-{}{per}", scale.min, scale.max)
+    })
 }
 
 fn ready(service: &ServiceView) -> Field {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use limpet_controller::api::types::{InstanceView, LoadList, LoadView};
+use limpet_controller::api::types::{FigureView, InstanceView, LoadList, LoadView, NodeScaleView};
 use serde::Serialize;
 
 use crate::client::Client;
@@ -22,7 +22,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 CPU is in percent of one processor: 150 % is one and a half. MEMORY is without what the kernel takes back at once.
-Nodes are asked only while this runs.
+Nodes are asked only while this runs. Of services that follow their load it is shown too what their nodes decided last.
 
 Examples:
   limpet top                      everything that runs, anew every two seconds
@@ -67,6 +67,9 @@ pub async fn run(args: &TopArgs, client: &Client) -> anyhow::Result<()> {
             output::print(CLEAR)?;
         }
         output::list(&args.list, &columns(), &rows)?;
+        if args.list.output != Format::Json {
+            show_scales(args, client, &now).await?;
+        }
         for (node, why) in &now.unanswered {
             complain(&format!("node {node} is left out: {why}"));
         }
@@ -76,6 +79,66 @@ pub async fn run(args: &TopArgs, client: &Client) -> anyhow::Result<()> {
         before = now;
         tokio::time::sleep(PERIOD).await;
     }
+}
+
+/// A service that follows its load, on one node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct ScaleRow {
+    service: String,
+    bounds: String,
+    node: NodeScaleView,
+}
+
+/// What nodes decided last about services of which an instance is shown.
+async fn show_scales(args: &TopArgs, client: &Client, now: &LoadList) -> anyhow::Result<()> {
+    let mut rows = vec![];
+    for application in client.applications().await?.items {
+        for service in application.services {
+            let Some(scale) = service.scale else { continue };
+            let name = format!("{}.{}", application.name, service.name);
+            let is_shown =
+                |load: &LoadView| load.instance.rsplit_once('.').is_some_and(|(of, _)| of == name);
+            if !args.targets.is_empty() && !now.items.iter().any(is_shown) {
+                continue;
+            }
+            let bounds = format!("{}-{}", scale.min, scale.max);
+            rows.extend(scale.nodes.into_iter().map(|node| ScaleRow {
+                service: name.clone(),
+                bounds: bounds.clone(),
+                node,
+            }));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    output::print("\n")?;
+    Ok(output::list(&args.list, &scale_columns(), &rows)?)
+}
+
+fn scale_columns() -> [Column<ScaleRow>; 7] {
+    [
+        column("SERVICE", |row, _| row.service.as_str().into()),
+        column("NODE", |row, _| row.node.node.as_str().into()),
+        column("RUNS", |row, _| row.node.running.into()),
+        column("WANTED", |row, _| row.node.wish.into()),
+        column("BOUNDS", |row, _| row.bounds.as_str().into()),
+        column("LIMIT", |row, _| row.node.limit.as_str().into()),
+        column("FIGURES", |row, _| figures(&row.node).into()),
+    ]
+}
+
+/// `cpu 92.3/60, queue ?/100`.
+fn figures(node: &NodeScaleView) -> String {
+    let number = |thousandths: u64| match (thousandths / 1_000, thousandths % 1_000 / 100) {
+        (whole, 0) => whole.to_string(),
+        (whole, tenths) => format!("{whole}.{tenths}"),
+    };
+    let one = |figure: &FigureView| {
+        let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), number);
+        format!("{} {value}/{}", figure.metric, number(figure.target_thousandths))
+    };
+    node.figures.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 /// What the chosen instances use, asked of the nodes that they are on.

@@ -5,6 +5,7 @@ use limpet_protocol::id::SpecHash;
 
 use super::words::{many, short};
 use super::{Chain, Explanation, Link, Part, advice};
+use crate::api::types::{NodeScaleView, ScaleView};
 use crate::plan::ServiceKey;
 use crate::plan::filter::Misfit;
 
@@ -27,6 +28,8 @@ pub struct ServiceCase<'a> {
     pub rollout: Option<String>,
     /// Whether the rollout goes on by itself.
     pub rollout_is_held: bool,
+    /// How the number of its instances follows the load.
+    pub scale: Option<ScaleView>,
 }
 
 /// The explanation of a service out of those of all its instances.
@@ -46,6 +49,9 @@ fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
             chain.also(of_parts("instances", instances, "as wanted"));
         }
         chain.then("update", || update(case));
+        if let Some(scale) = &case.scale {
+            chain.also(load(scale));
+        }
     }
     let mut part = Part::of(case.key.to_string(), None, chain);
     if part.well {
@@ -86,6 +92,56 @@ fn placement(case: &ServiceCase<'_>) -> Link {
                 .advise(advice::on_placement(&case.misfits))
         }
     }
+}
+
+/// Nodes that a sentence names.
+const MAX_NAMED: usize = 4;
+
+fn load(scale: &ScaleView) -> Link {
+    let ScaleView { per, min, max, total, nodes } = scale;
+    let bounds = match total {
+        Some(total) => format!("{total} over the fleet, between {min} and {max}"),
+        None => format!("between {min} and {max} on each {per}"),
+    };
+    let said: Vec<String> = nodes.iter().take(MAX_NAMED).map(of_node).collect();
+    let more = nodes.len().saturating_sub(said.len());
+    let more = if more > 0 { format!("; and {more} more nodes") } else { String::new() };
+    let text = format!("{bounds}: {}{more}", said.join("; "));
+    let limit = |limit: &str| nodes.iter().find(|node| node.limit == limit);
+    if nodes.is_empty() {
+        return Link::waiting("load", format!("{bounds}: no node has said anything yet"));
+    }
+    if let Some(node) = limit("no_metric") {
+        let advice = format!(
+            "a figure cannot be had on {}: see that the instance answers at the port and path of \
+             `metrics`, or take it out",
+            node.node
+        );
+        return Link::waiting("load", text).advise(advice);
+    }
+    if let Some(node) = limit("room") {
+        let advice = format!("{} is short of memory or too hot: take load off it", node.node);
+        return Link::waiting("load", text).advise(advice);
+    }
+    Link::ok("load", text)
+}
+
+/// `n1 runs 2 of 3 that are asked for (most: cpu 92 of 60)`.
+fn of_node(node: &NodeScaleView) -> String {
+    let number = |thousandths: u64| match (thousandths / 1_000, thousandths % 1_000 / 100) {
+        (whole, 0) => whole.to_string(),
+        (whole, tenths) => format!("{whole}.{tenths}"),
+    };
+    let figures = node.figures.iter().map(|figure| {
+        let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), number);
+        format!("{} {value} of {}", figure.metric, number(figure.target_thousandths))
+    });
+    let figures = figures.collect::<Vec<_>>().join(", ");
+    let limit = if node.limit == "none" { String::new() } else { format!("{}: ", node.limit) };
+    format!(
+        "{} runs {} of {} that are asked for ({limit}{figures})",
+        node.node, node.running, node.wish
+    )
 }
 
 fn update(case: &ServiceCase<'_>) -> Link {

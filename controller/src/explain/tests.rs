@@ -363,6 +363,7 @@ fn key() -> ServiceKey {
 fn of_service(instances: Vec<Part>, change: impl FnOnce(&mut ServiceCase<'_>)) -> Explanation {
     let (key, service) = (key(), service());
     let mut case = ServiceCase {
+        scale: None,
         key: &key,
         service: &service,
         spec: Some(NEW),

@@ -89,7 +89,8 @@ impl Names {
                 Target::Service(at) => {
                     let ready = self.ready(asker, at);
                     let nearest = ready.first().map(|instance| instance.distance);
-                    let near = ready.iter().filter(|i| Some(i.distance) == nearest);
+                    let spread = self.services[at].spread;
+                    let near = ready.iter().filter(|i| spread || Some(i.distance) == nearest);
                     near.for_each(|instance| add(&instance.addresses));
                 }
                 Target::Tasks(at) => {

@@ -67,6 +67,7 @@ pub(super) struct Asker {
 pub(super) struct NamedService {
     pub(super) key: ServiceKey,
     pub(super) mode: EndpointMode,
+    pub(super) spread: bool,
     pub(super) virtual_address: Addresses,
     pub(super) networks: NetworkSet,
     /// Positions of its instances that are ready, the nearest first.
@@ -217,6 +218,7 @@ impl Names {
         self.services.push(NamedService {
             key: key.clone(),
             mode: service.mode,
+            spread: service.spread,
             virtual_address: service.virtual_address,
             networks: set_of(numbers, service.networks.keys()),
             ready,

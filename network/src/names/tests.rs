@@ -24,6 +24,7 @@ fn service(networks: &[(&str, &[&str])], virtual_address: u8, mode: EndpointMode
         networks: networks.collect(),
         virtual_address: v4([10, 128, 0, virtual_address]),
         mode,
+        spread: false,
         ports: vec![],
     }
 }

@@ -75,6 +75,7 @@ fn service(number: u8, ports: Vec<PublishedPort>) -> Service {
         networks: BTreeMap::new(),
         virtual_address: addresses(&format!("10.128.0.{number}"), Some(&v6)),
         mode: EndpointMode::Vip,
+        spread: false,
         ports,
     }
 }

@@ -211,6 +211,7 @@ impl Node {
             networks: BTreeMap::new(),
             virtual_address,
             mode: EndpointMode::Vip,
+            spread: false,
             ports: vec![],
         });
         service.networks.extend(networks.iter().map(|network| (network.clone(), vec![])));

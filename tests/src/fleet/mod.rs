@@ -328,6 +328,15 @@ impl Fleet {
     /// # Panics
     /// When there is none of that name.
     #[must_use]
+    pub fn node(&self, name: &str) -> &Node {
+        self.nodes.iter().find(|node| node.name == name).expect("a node of the fleet")
+    }
+
+    /// A node, to do something with.
+    ///
+    /// # Panics
+    /// When there is none of that name.
+    #[must_use]
     pub fn node_mut(&mut self, name: &str) -> &mut Node {
         self.nodes.iter_mut().find(|node| node.name == name).expect("a node of that name")
     }

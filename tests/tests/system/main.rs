@@ -20,6 +20,7 @@ mod look_inside;
 mod networks;
 mod nodes;
 mod registry;
+mod scaling;
 mod service;
 mod updates;
 mod voting;

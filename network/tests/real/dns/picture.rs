@@ -28,6 +28,7 @@ pub(super) fn picture(workers: u8) -> Picture {
         networks: [(network.parse().unwrap(), vec![])].into(),
         virtual_address: v4([10, 128, 0, n]),
         mode,
+        spread: false,
         ports: vec![],
     };
     let instance = |address, network: &str, leads_outside| Instance {

@@ -1,0 +1,135 @@
+//! Services follow their load, on a node and over the fleet, with the balancer in front.
+
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use limpet_tests::fleet::Fleet;
+use limpet_tests::process::wait_for;
+
+/// How soon a header line follows the last: the server gives up after 10 s of silence.
+const KEEP_TALKING: Duration = Duration::from_millis(300);
+
+fn fleet(nodes: &[&str]) -> Fleet {
+    let mut fleet = Fleet::on_a_site();
+    fleet.load_image(&limpet_images::demo_archive());
+    for node in nodes {
+        fleet.add_node(node, &[]);
+    }
+    fleet
+}
+
+/// A web server that is at its target with two connections.
+fn compose(per: &str, max: u32) -> String {
+    format!(
+        "
+services:
+  web:
+    image: limpet-demo
+    command: [web, '0.0.0.0:8080']
+    ports: ['8080:8080']
+    stop_grace_period: 1s
+    deploy:
+      x-autoscale:
+        per: {per}
+        min: 1
+        max: {max}
+        connections: 2
+        down: {{window: 2s}}
+"
+    )
+}
+
+/// How many instances are ready, and how many nodes have one.
+fn serving(fleet: &Fleet) -> (usize, usize) {
+    let instances = fleet.instances();
+    let ready = instances.iter().filter(|it| it["phase"] == "running");
+    let nodes: std::collections::BTreeSet<_> =
+        ready.clone().filter_map(|it| it["node"].as_str()).collect();
+    (ready.count(), nodes.len())
+}
+
+/// Holds so many connections as long as something goes on. One that is closed is opened anew, so that
+/// they come to be spread over who is there.
+fn under_load<T>(fleet: &Fleet, (node, count): (&str, usize), work: impl FnOnce() -> T) -> T {
+    let address: SocketAddr = format!("{}:8080", fleet.site().address(node)).parse().unwrap();
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                fleet.site().at("hub", || {
+                    while !ends.load(Ordering::SeqCst) {
+                        // One that was led to an instance that goes is opened anew.
+                        drop(talk(address, &ends));
+                    }
+                });
+            });
+        }
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        ends.store(true, Ordering::SeqCst);
+        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// A request that does not come to its end for a while.
+fn talk(address: SocketAddr, ends: &AtomicBool) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.write_all(b"GET / HTTP/1.1\r\n")?;
+    for _ in 0..10 {
+        if ends.load(Ordering::SeqCst) {
+            break;
+        }
+        std::thread::sleep(KEEP_TALKING);
+        stream.write_all(b"x: y\r\n")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_node_runs_more_under_load_and_fewer_without() {
+    let fleet = fleet(&["n1"]);
+    fleet.apply("shop", &compose("node", 3), &["--wait"]);
+    assert_eq!(serving(&fleet), (1, 1));
+    under_load(&fleet, ("n1", 6), || {
+        wait_for("three instances", || (serving(&fleet) == (3, 1)).then_some(()));
+    });
+    let explained = fleet.limpet(&["explain", "shop.web"]);
+    assert!(explained.contains("between 1 and 3 on each node"), "{explained}");
+    let top = fleet.limpet(&["top", "--no-stream"]);
+    assert!(top.contains("connections") && top.contains("1-3"), "{top}");
+    wait_for("one instance", || (serving(&fleet) == (1, 1)).then_some(()));
+    let events = fleet.limpet(&["events"]);
+    assert!(events.contains("shop.web runs 3 and not"), "{events}");
+}
+
+#[test]
+fn without_a_controller_a_node_goes_on_to_follow_the_load() {
+    let mut fleet = fleet(&["n1"]);
+    fleet.apply("shop", &compose("node", 3), &["--wait"]);
+    fleet.kill_controller();
+    let runs = |fleet: &Fleet| fleet.node("n1").container_pids().len();
+    assert_eq!(runs(&fleet), 1);
+    under_load(&fleet, ("n1", 6), || {
+        wait_for("three containers", || (runs(&fleet) == 3).then_some(()));
+    });
+    wait_for("one container", || (runs(&fleet) == 1).then_some(()));
+    fleet.start_controller();
+    fleet.wait_ready("n1");
+    wait_for("one instance", || (serving(&fleet) == (1, 1)).then_some(()));
+}
+
+#[test]
+fn load_on_one_node_is_shared_by_three_and_given_back() {
+    let fleet = fleet(&["n1", "n2", "n3"]);
+    fleet.apply("shop", &compose("application", 3), &["--wait"]);
+    assert_eq!(serving(&fleet), (1, 1));
+    let idle = |fleet: &Fleet| fleet.instances().iter().filter(|it| it["phase"] == "idle").count();
+    assert_eq!(idle(&fleet), 2);
+    under_load(&fleet, ("n2", 9), || {
+        wait_for("three nodes", || (serving(&fleet) == (3, 3)).then_some(()));
+        let explained = fleet.limpet(&["explain", "shop.web"]);
+        assert!(explained.contains("3 over the fleet, between 1 and 3"), "{explained}");
+    });
+    wait_for("one node", || (serving(&fleet) == (1, 1) && idle(&fleet) == 2).then_some(()));
+}
