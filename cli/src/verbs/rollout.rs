@@ -152,6 +152,8 @@ fn status_columns() -> [Column<ServiceRolloutView>; 7] {
         column("STATE", state),
         column("UPDATED", |item, _| {
             let rollout = item.rollout.as_ref();
+            // At rest nothing is counted.
+            let rollout = rollout.filter(|it| it.total > 0);
             rollout.map(|it| format!("{}/{}", it.updated, it.total)).unwrap_or_default().into()
         }),
         column("FAILED", |item, _| item.rollout.as_ref().map_or(0, |it| it.failed).into()),

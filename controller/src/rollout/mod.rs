@@ -42,7 +42,7 @@ use std::collections::BTreeSet;
 use limpet_protocol::application::{Mode, Service, UpdatePolicy, WavePolicy};
 use limpet_protocol::id::{NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::phase::Phase;
-use limpet_protocol::report::{Health, InstanceStatus, NoImage};
+use limpet_protocol::report::{Exit, Health, InstanceStatus, NoImage};
 
 pub use order::{dependencies_first, following};
 pub use record::RolloutRecord;
@@ -148,9 +148,13 @@ impl UnitStatus {
     pub fn of(status: &InstanceStatus) -> Self {
         let healthy = !matches!(status.health, Some(Health::Starting | Health::Unhealthy));
         let up = (status.is_ready() && healthy) || status.phase == Phase::Completed;
-        let why = |what: &str| match &status.reason {
-            Some(reason) => format!("{what}: {reason}"),
-            None => what.to_owned(),
+        let why = |what: &str| match (&status.reason, status.last_exit) {
+            (Some(reason), _) => format!("{what}: {reason}"),
+            (None, Some(Exit { out_of_memory: true, .. })) => {
+                format!("{what}: it used more memory than its limit")
+            }
+            (None, Some(Exit { code: Some(code), .. })) => format!("{what}: exit code {code}"),
+            (None, _) => what.to_owned(),
         };
         let failed = if status.phase == Phase::Failed {
             Some(why("failed"))
