@@ -24,7 +24,7 @@ const HELP: &str = "usage: workload COMMAND
   once CODE     print a line, end with this code
   sleep N       end with 0 after N seconds
   stamp         print CLOCK_MONOTONIC in nanoseconds first of all, then wait
-  burn          use one CPU
+  burn [FILE]   use one CPU; with FILE as long as there is one
   eat MIB       take so much memory, then wait
   flood         print without end
   fork-bomb     start processes without end
@@ -126,7 +126,7 @@ fn run(command: &str, operand: Option<&str>) -> std::io::Result<()> {
             Ok(())
         }
         "stamp" | "ignore-term" => wait(),
-        "burn" => burn(),
+        "burn" => burn(operand),
         "eat" => eat(number()),
         "flood" => flood(),
         "fork-bomb" => fork_bomb(),
@@ -276,10 +276,19 @@ fn serve(connection: TcpStream) -> std::io::Result<()> {
     )
 }
 
-fn burn() -> std::io::Result<()> {
+fn burn(file: Option<&str>) -> std::io::Result<()> {
+    const LOOK_EVERY: Duration = Duration::from_millis(50);
+    /// Between two looks: a few milliseconds.
+    const ROUNDS: u32 = 1_000_000;
     let mut value = 1_u64;
     loop {
-        value = std::hint::black_box(value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1));
+        for _ in 0..ROUNDS {
+            value = value.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            value = std::hint::black_box(value);
+        }
+        while file.is_some_and(|file| !std::path::Path::new(file).exists()) {
+            std::thread::sleep(LOOK_EVERY);
+        }
     }
 }
 

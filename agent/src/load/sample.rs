@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::strain::Strain;
 use super::usage::{cpu_us, number, reclaimable};
@@ -83,11 +83,11 @@ impl Sampler {
             }
             containers.insert(id, sample);
         }
-        Readings { containers, node: self.read_node(now_ms) }
+        Readings { containers, node: self.read_node(&paths.data, now_ms) }
     }
 
-    fn read_node(&mut self, now_ms: u64) -> NodeSample {
-        let strain = self.strain.get_or_insert_with(Strain::find);
+    fn read_node(&mut self, data: &Path, now_ms: u64) -> NodeSample {
+        let strain = self.strain.get_or_insert_with(|| Strain::find(data));
         let due = |at_ms: u64| now_ms >= at_ms.saturating_add(NODE_EVERY_MS);
         if self.node_read_ms.is_none_or(due) {
             self.node = strain.read();

@@ -21,6 +21,8 @@ pub(super) struct Strain {
     pressure: Option<File>,
     zones: Vec<Zone>,
     undervoltage: Option<File>,
+    /// Where containers write.
+    data: PathBuf,
 }
 
 #[derive(Debug)]
@@ -31,12 +33,13 @@ struct Zone {
 }
 
 impl Strain {
-    pub(super) fn find() -> Self {
+    pub(super) fn find(data: &Path) -> Self {
         Self {
             memory: File::open("/proc/meminfo").ok(),
             pressure: File::open("/proc/pressure/memory").ok(),
             zones: zones(Path::new("/sys/class/thermal")),
             undervoltage: undervoltage(Path::new("/sys/class/hwmon")),
+            data: data.to_owned(),
         }
     }
 
@@ -50,6 +53,7 @@ impl Strain {
             available_bytes,
             memory_pressure: pressure,
             heat: self.heat(),
+            disk_free: disk_free(&self.data),
             undervoltage: self.undervoltage.as_ref().and_then(is_low).unwrap_or(false),
         }
     }
@@ -77,6 +81,13 @@ fn memory(text: &str) -> Option<(u64, u64)> {
         Some(kibibytes.saturating_mul(1024))
     };
     Some((field("MemTotal:")?, field("MemAvailable:")?))
+}
+
+/// Space that everybody may use, in thousandths of all.
+fn disk_free(folder: &Path) -> Option<u32> {
+    let space = rustix::fs::statvfs(folder).ok()?;
+    let share = space.f_bavail.saturating_mul(1_000).checked_div(space.f_blocks)?;
+    u32::try_from(share).ok()
 }
 
 /// `full avg10=1.25 ...` in hundredths of a hundredth (Documentation/accounting/psi.rst).
@@ -165,8 +176,15 @@ mod tests {
         write("hwmon/hwmon1/name", "rpi_volt\n");
         write("hwmon/hwmon1/in0_lcrit_alarm", "1\n");
         let undervoltage = undervoltage(&dir.path().join("hwmon"));
-        let strain =
-            Strain { memory: None, pressure: None, zones: zones(dir.path()), undervoltage };
+        let mut strain = Strain {
+            memory: None,
+            pressure: None,
+            zones: zones(dir.path()),
+            undervoltage,
+            data: dir.path().to_owned(),
+        };
+        assert!(strain.read().disk_free.is_some_and(|free| free <= 1_000));
+        strain.data = dir.path().join("gone");
         assert_eq!(strain.zones.len(), 2, "one without points says nothing");
         let heat = Heat { now: 79_000, slows: Some(80_000), halts: Some(110_000) };
         let expected = NodeSample { heat: Some(heat), undervoltage: true, ..NodeSample::default() };

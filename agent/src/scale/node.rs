@@ -5,6 +5,7 @@
 //! | memory that could be had (`MemAvailable`) | below 10 % | below 5 % | `memory.available` of the kubelet's eviction is 100 MiB: a tenth of a board with 1 GiB |
 //! | time in which everything waited for memory (PSI, `full avg10`) | over 10 % | over 20 % | systemd-oomd(8) acts at 60 % over 30 s; here nothing is killed, so it may be sooner |
 //! | temperature | at the point where the kernel slows the processor down | 5 °C below the one where it halts | trip points, `Documentation/driver-api/thermal/sysfs-api.rst` |
+//! | free space where containers write | below 5 % | no: what writes is told by the file system | `nodefs.available` of the kubelet's eviction is 10 %; here nothing is removed |
 //! | supply voltage too low | yes | no | `in0_lcrit_alarm` of the driver `raspberrypi-hwmon` |
 //!
 //! What was taken comes back when there has been room for [`RECOVERS_MS`].
@@ -20,6 +21,8 @@ const SHORT_MEMORY: u64 = 50;
 /// Time in which everything waited for memory, in hundredths of a hundredth.
 const TIGHT_PRESSURE: u32 = 1_000;
 const SHORT_PRESSURE: u32 = 2_000;
+/// Free space, in thousandths.
+const TIGHT_DISK: u32 = 50;
 /// How far below the point where the kernel halts the machine, in thousandths of a degree.
 const HEAT_MARGIN: i32 = 5_000;
 
@@ -34,6 +37,8 @@ pub struct NodeSample {
     pub memory_pressure: Option<u32>,
     /// The hottest zone against its own points.
     pub heat: Option<Heat>,
+    /// Free space where containers write, in thousandths.
+    pub disk_free: Option<u32>,
     /// The supply voltage is too low.
     pub undervoltage: bool,
 }
@@ -70,6 +75,8 @@ pub enum Cause {
     Pressure,
     /// It is too hot.
     Heat,
+    /// The disk is full.
+    Disk,
     /// The supply voltage is too low.
     Voltage,
 }
@@ -82,6 +89,7 @@ impl Cause {
             Self::Memory => "memory is short",
             Self::Pressure => "programs wait for memory",
             Self::Heat => "it is too hot",
+            Self::Disk => "the disk is full",
             Self::Voltage => "the supply voltage is too low",
         }
     }
@@ -95,7 +103,8 @@ impl NodeSample {
             (self.memory(), Cause::Memory),
             (self.pressure(), Cause::Pressure),
             (self.heat(), Cause::Heat),
-            (if self.undervoltage { Room::Tight } else { Room::Ample }, Cause::Voltage),
+            (tight_if(self.disk_free.is_some_and(|free| free < TIGHT_DISK)), Cause::Disk),
+            (tight_if(self.undervoltage), Cause::Voltage),
         ];
         let worst = signs.into_iter().rev().max_by_key(|(room, _)| *room);
         match worst {
@@ -131,6 +140,10 @@ impl NodeSample {
         }
         if heat.slows.is_some_and(|slows| heat.now >= slows) { Room::Tight } else { Room::Ample }
     }
+}
+
+const fn tight_if(sign: bool) -> Room {
+    if sign { Room::Tight } else { Room::Ample }
 }
 
 /// Follows the room of the node over time.
@@ -224,6 +237,8 @@ mod tests {
             (NodeSample { heat: heat(79_000), ..sample() }, Room::Ample, None),
             (NodeSample { heat: heat(80_000), ..sample() }, Room::Tight, Some(Cause::Heat)),
             (NodeSample { heat: heat(105_000), ..sample() }, Room::Short, Some(Cause::Heat)),
+            (NodeSample { disk_free: Some(49), ..sample() }, Room::Tight, Some(Cause::Disk)),
+            (NodeSample { disk_free: Some(50), ..sample() }, Room::Ample, None),
             (NodeSample { undervoltage: true, ..sample() }, Room::Tight, Some(Cause::Voltage)),
         ] {
             assert_eq!(sample.room(), (room, cause), "{sample:?}");

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and it has to look at the clock"
 )]
 
+mod autoscale;
 mod bad_starts;
 mod contents;
 mod garbage;

@@ -180,3 +180,29 @@ async fn fifty_calm_instances() {
     }
     life.end().await;
 }
+
+#[tokio::test]
+async fn connections_are_counted_where_they_are() {
+    let mut life = Life::new().await;
+    let connections = MetricTarget {
+        name: "connections".to_owned(),
+        labels: [].into(),
+        source: MetricSource::Connections,
+        per_second: false,
+        target: Target::Average(1_000),
+    };
+    life.scale = scaling(ScalePolicy { metrics: vec![connections], ..policy(2) });
+    // Both ends of the connection are in the container.
+    let script = "sleep 1000 | busybox nc -l -p 9 & \
+                  while [ ! -e /shared/busy ]; do sleep 0.1; done; \
+                  sleep 1000 | busybox nc 127.0.0.1 9 & exec sleep 1000";
+    let web = life.spec("web", script);
+    life.want(&[web], UpdateOrder::StopFirst);
+    life.while_agent_runs(async {
+        life.until("test.web.1.1 runs").await;
+        std::fs::write(life.shared().join("busy"), "").unwrap();
+        life.until("test.web.1001.1 runs").await;
+    })
+    .await;
+    life.end().await;
+}
