@@ -190,7 +190,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             })
         });
         let wishes: Vec<Wish> = wishes.collect();
-        let readings = self.scaling.sampler.read(&self.paths, wishes, now_ms);
+        let mut readings = self.scaling.sampler.read(&self.paths, wishes, now_ms);
+        readings.instances = self.wanted.len();
         let changes = self.scaling.scales.look(&readings, now_ms);
         for change in changes {
             self.tell_scaled(&change);

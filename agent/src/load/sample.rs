@@ -83,7 +83,7 @@ impl Sampler {
             }
             containers.insert(id, sample);
         }
-        Readings { containers, node: self.read_node(&paths.data, now_ms) }
+        Readings { containers, node: self.read_node(&paths.data, now_ms), instances: 0 }
     }
 
     fn read_node(&mut self, data: &Path, now_ms: u64) -> NodeSample {

@@ -29,6 +29,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 use limpet_protocol::id::{ApplicationName, InstanceId, ServiceName, Slot};
+use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
 use limpet_protocol::scale::{Per, ScaleReport, Scaling};
 use limpet_protocol::spec::Resources;
 
@@ -81,6 +82,8 @@ pub struct Readings {
     pub containers: BTreeMap<ContainerId, Sample>,
     /// Of the node.
     pub node: NodeSample,
+    /// How many instances the node runs or is to run, of whatever service.
+    pub instances: usize,
 }
 
 /// All services of a node that follow their load.
@@ -169,14 +172,16 @@ impl Scales {
     pub fn look(&mut self, readings: &Readings, now_ms: u64) -> Vec<Change> {
         self.due_ms = Some(now_ms.saturating_add(SAMPLE_EVERY_MS));
         let verdict = self.guard.look(&readings.node, now_ms);
-        self.room = verdict.room;
+        let is_full = readings.instances >= MAX_INSTANCES_PER_NODE;
+        self.room = if is_full { verdict.room.max(Room::Tight) } else { verdict.room };
+        let room = self.room;
         let mut changes = Vec::new();
         for (key, service) in &mut self.services {
             let before = service.number();
-            if verdict.returns {
-                service.set_room(None);
-            } else if verdict.room > Room::Ample {
+            if room > Room::Ample {
                 service.add_nothing();
+            } else if verdict.returns {
+                service.set_room(None);
             }
             service.look(readings, key, now_ms);
             let after = service.number();

@@ -414,7 +414,8 @@ fn a_whole_node() {
         // All of half a processor.
         let sample = Sample { ready: true, cpu_us: Some(now_ms * 500), memory_bytes: None };
         let containers = running.iter().map(|slot| (id(*slot), sample)).collect();
-        let changes = scales.look(&Readings { containers, node }, now_ms);
+        let instances = running.len();
+        let changes = scales.look(&Readings { containers, node, instances }, now_ms);
         scales.choose(|_| Standing::Well, now_ms);
         changes
     };

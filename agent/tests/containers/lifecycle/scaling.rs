@@ -206,3 +206,26 @@ async fn connections_are_counted_where_they_are() {
     .await;
     life.end().await;
 }
+
+#[tokio::test]
+async fn memory_in_use_is_followed() {
+    let mut life = Life::new().await;
+    life.scale = scaling(ScalePolicy { memory_percent: Some(75), ..policy(2) });
+    // What is written to memory-backed files cannot be taken back by the kernel.
+    let script = "trap 'exit 0' TERM; while :; do if [ -e /shared/busy ]; then \
+                  [ -e /dev/shm/much ] || dd if=/dev/zero of=/dev/shm/much bs=1048576 count=24; \
+                  else busybox rm -f /dev/shm/much; fi; sleep 0.1; done";
+    let mut web = life.spec("web", script);
+    web.resources.memory_reservation_bytes = Some(16 << 20);
+    life.want(&[web], UpdateOrder::StopFirst);
+    let file = life.shared().join("busy");
+    life.while_agent_runs(async {
+        life.until("test.web.1.1 runs").await;
+        std::fs::write(&file, "").unwrap();
+        life.until("test.web.1001.1 runs").await;
+        std::fs::remove_file(&file).unwrap();
+        life.until("test.web.1001.1 ended").await;
+    })
+    .await;
+    life.end().await;
+}
