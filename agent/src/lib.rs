@@ -4,9 +4,11 @@
 //! decides, [`runtime`] does, [`report`] tells. [`control_loop`] is the one loop that holds them
 //! together; `start` is the way from a command line to that loop.
 
+pub mod board;
 pub mod calls;
 pub mod config;
 pub mod control_loop;
+pub mod doctor;
 pub mod health;
 pub mod image;
 pub mod keeper;

@@ -2,8 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use limpet_agent::AgentArgs;
+use limpet_agent::board::{self, BoardVerb};
+use limpet_agent::doctor::{self, DoctorArgs};
 
 /// Runs containers on this node as the Limpet controller tells it, and goes on when the controller
 /// is away.
@@ -16,9 +18,26 @@ use limpet_agent::AgentArgs;
 /// over the environment, the environment over the file.
 #[derive(Parser)]
 #[command(name = "limpet-agent", version, verbatim_doc_comment, after_help = EXIT_CODES)]
+#[command(args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Cli {
     #[command(flatten)]
     args: AgentArgs,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Say what this machine lacks to be a good node, what that costs and how it is mended
+    ///
+    /// Exit codes: 0 nothing found, 1 something found.
+    Doctor(DoctorArgs),
+    /// What the scripts of Limpet's board images call
+    #[command(hide = true)]
+    Board {
+        #[command(subcommand)]
+        verb: BoardVerb,
+    },
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 told to end; 1 other failure; 2 bad configuration; 3 not root; \
@@ -29,5 +48,10 @@ fn main() -> ExitCode {
     if args.next().is_some_and(|first| first == limpet_agent::keeper::KEEPER_ARGUMENT) {
         return limpet_agent::keeper::keeper_main(args);
     }
-    limpet_agent::main_with(&Cli::parse().args)
+    let cli = Cli::parse();
+    match cli.verb {
+        None => limpet_agent::main_with(&cli.args),
+        Some(Verb::Doctor(args)) => doctor::main_with(&args),
+        Some(Verb::Board { verb }) => board::main_with(&verb),
+    }
 }

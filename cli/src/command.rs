@@ -5,9 +5,9 @@ use clap::{Args, Parser, Subcommand};
 use crate::connection::ConnectionArgs;
 use crate::exit;
 use crate::verbs::{
-    agent, apply, apps, completion, config, contents, controller, cp, events, exec, explain, image,
-    inspect, logs, node, plan, ps, restart, rm, rollout, scale, services, start, stop, token, top,
-    up, version, wait,
+    agent, apply, apps, completion, config, contents, controller, cp, events, exec, explain, flash,
+    image, inspect, logs, node, plan, ps, restart, rm, rollout, scale, services, start, stop,
+    token, top, up, version, wait,
 };
 
 /// Runs containers from Compose files on a fleet of small machines.
@@ -98,6 +98,8 @@ pub(crate) enum Verb {
     Image(Asks<image::ImageArgs>),
     /// Tokens for nodes and people: make, list, end
     Token(Asks<token::TokenArgs>),
+    /// Images of boards: build, personalize, write to a card
+    Flash(flash::FlashArgs),
     /// Run the controller of a fleet
     Controller(controller::ControllerVerbArgs),
     /// Run the agent of a node

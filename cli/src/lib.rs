@@ -52,6 +52,7 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
         Verb::Up(args) => verbs::up::run(&args),
         Verb::Controller(args) => verbs::controller::run(args),
         Verb::Agent(args) => verbs::agent::run(&args),
+        Verb::Flash(args) => tell(verbs::flash::run(&args)),
         Verb::Exec(asks) => tell_exec(exec(&asks)),
         verb => tell(run(verb)),
     }
@@ -95,7 +96,9 @@ pub(crate) fn complain(message: &str) {
 #[tokio::main(flavor = "current_thread")]
 async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
-        Verb::Up(_) | Verb::Controller(_) | Verb::Agent(_) | Verb::Exec(_) => Ok(()),
+        Verb::Up(_) | Verb::Controller(_) | Verb::Agent(_) | Verb::Exec(_) | Verb::Flash(_) => {
+            Ok(())
+        }
         Verb::Cp(asks) => verbs::cp::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Top(asks) => verbs::top::run(&asks.verb, &client(&asks.connection)?).await,
         Verb::Config(args) => verbs::config::run(&args).await,

@@ -96,14 +96,29 @@ impl ImageBuilder {
         self
     }
 
-    /// Every file of the archive, by its path.
-    fn files(&self) -> BTreeMap<String, Vec<u8>> {
+    /// Every file of an archive, by its path.
+    fn files(builders: &[&Self], reference: &str) -> BTreeMap<String, Vec<u8>> {
         let mut files = Files(BTreeMap::new());
+        let mut variants = Vec::new();
+        for builder in builders {
+            builder.add_variants(&mut files, &mut variants);
+        }
+        let mut top = match variants.as_slice() {
+            [only] => only.clone(),
+            _ => files.blob(OCI_INDEX, to_json(&index(variants))),
+        };
+        top.annotations.insert(REF_NAME.to_owned(), reference.to_owned());
+        let Files(mut files) = files;
+        files.insert("index.json".to_owned(), to_json(&index(vec![top])));
+        files.insert("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
+        files
+    }
+
+    fn add_variants(&self, files: &mut Files, variants: &mut Vec<Descriptor>) {
         let mut layers = Vec::new();
         for layer in &self.layers {
             layers.push(files.blob(&format!("{OCI_LAYER}+gzip"), layer.gzip.clone()));
         }
-        let mut variants = Vec::new();
         for platform in &self.platforms {
             let config = files.blob(OCI_CONFIG, self.config_of(platform).to_string().into_bytes());
             let manifest = Manifest {
@@ -116,15 +131,6 @@ impl ImageBuilder {
             variant.platform = Some(platform.clone());
             variants.push(variant);
         }
-        let mut top = match variants.as_slice() {
-            [only] => only.clone(),
-            _ => files.blob(OCI_INDEX, to_json(&index(variants))),
-        };
-        top.annotations.insert(REF_NAME.to_owned(), self.reference.clone());
-        let Files(mut files) = files;
-        files.insert("index.json".to_owned(), to_json(&index(vec![top])));
-        files.insert("oci-layout".to_owned(), br#"{"imageLayoutVersion":"1.0.0"}"#.to_vec());
-        files
     }
 
     fn config_of(&self, platform: &Platform) -> Value {
@@ -148,13 +154,24 @@ impl ImageBuilder {
     /// The image as an OCI archive.
     #[must_use]
     pub fn archive(&self) -> Vec<u8> {
-        let mut archive = Layer::new();
-        archive.folder("blobs", 0o755).folder("blobs/sha256", 0o755);
-        for (path, content) in self.files() {
-            archive.file(&path, 0o644, &content);
-        }
-        archive.bytes()
+        archive_of(Self::files(&[self], &self.reference))
     }
+
+    /// One image of this and others, each for platforms of its own, under the name of this.
+    #[must_use]
+    pub fn archive_with(&self, others: &[&Self]) -> Vec<u8> {
+        let all: Vec<&Self> = std::iter::once(self).chain(others.iter().copied()).collect();
+        archive_of(Self::files(&all, &self.reference))
+    }
+}
+
+fn archive_of(files: BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+    let mut archive = Layer::new();
+    archive.folder("blobs", 0o755).folder("blobs/sha256", 0o755);
+    for (path, content) in files {
+        archive.file(&path, 0o644, &content);
+    }
+    archive.bytes()
 }
 
 fn index(manifests: Vec<Descriptor>) -> Index {

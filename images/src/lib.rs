@@ -2,8 +2,9 @@
 //!
 //! In: the workload that the build script compiled, programs and trees of this machine. Out: OCI
 //! archives as bytes, the same bytes for the same content. [`ImageBuilder`] makes any other image,
-//! [`debian`] those of Debian's packages.
+//! [`debian`] those of Debian's packages; [`board`] what boards boot from.
 
+pub mod board;
 mod builder;
 pub mod debian;
 mod layer;

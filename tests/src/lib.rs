@@ -12,6 +12,7 @@
     reason = "a test fails by panicking, and it has to look at the clock"
 )]
 
+pub mod board;
 pub mod fleet;
 pub mod process;
 pub mod registry;

@@ -16,7 +16,7 @@ pub(super) fn is_temporary(name: &str) -> bool {
 }
 
 /// Makes a folder that only root can look into, and its parents, where it is not there.
-pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -42,7 +42,7 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
 }
 
 /// Writes a file so that it lasts.
-pub(super) fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_and_sync(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write(path, bytes)?;
     path.parent().map_or(Ok(()), sync_folder)
 }

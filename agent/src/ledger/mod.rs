@@ -17,7 +17,7 @@
 
 pub mod boot;
 pub mod content;
-mod durable;
+pub(crate) mod durable;
 pub mod identity;
 pub mod intake;
 mod key_file;

@@ -12,6 +12,7 @@ pub mod cp;
 pub mod events;
 pub mod exec;
 pub mod explain;
+pub mod flash;
 pub mod image;
 pub mod inspect;
 pub mod logs;

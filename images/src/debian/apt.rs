@@ -69,6 +69,14 @@ impl Package {
         Some(Self { name, version, architecture })
     }
 
+    /// Reads a stanza of a list of packages.
+    fn of_stanza(stanza: &str) -> Option<Self> {
+        let name = field(stanza, "Package")?.to_owned();
+        let version = field(stanza, "Version")?.to_owned();
+        let architecture = field(stanza, "Architecture")?.to_owned();
+        Some(Self { name, version, architecture })
+    }
+
     /// The name that apt gives its file.
     fn file_name(&self) -> String {
         let version = self.version.replace(':', "%3a");
@@ -78,16 +86,18 @@ impl Package {
 
 /// Apt with a folder of its own for one architecture.
 #[derive(Debug)]
-pub(super) struct Apt {
+pub(crate) struct Apt {
     folder: PathBuf,
     architecture: &'static str,
+    /// Where packages come from, if not from where those of this machine do.
+    sources: Option<PathBuf>,
     /// Nobody else works in the folder while this one does.
     _lock: File,
 }
 
 impl Apt {
     /// Makes the folder ready, and waits while another one works in it.
-    pub(super) fn open(cache: &Path, architecture: &'static str) -> Result<Self, AptError> {
+    pub(crate) fn open(cache: &Path, architecture: &'static str) -> Result<Self, AptError> {
         let folder = cache.join(architecture);
         let failed = |source| AptError::Folder { path: folder.clone(), source };
         for part in ["lists/partial", "archives/partial"] {
@@ -96,12 +106,67 @@ impl Apt {
         let folder = folder.canonicalize().map_err(failed)?;
         let lock = File::create(folder.join("lock")).map_err(failed)?;
         lock.lock().map_err(failed)?;
-        Ok(Self { folder, architecture, _lock: lock })
+        Ok(Self { folder, architecture, sources: None, _lock: lock })
+    }
+
+    /// The same with sources of its own, as sources.list(5) has them.
+    pub(crate) fn open_with(
+        cache: &Path,
+        architecture: &'static str,
+        sources: &str,
+    ) -> Result<Self, AptError> {
+        let apt = Self::open(cache, architecture)?;
+        let path = apt.folder.join("sources.list");
+        let failed = |source| AptError::Folder { path: path.clone(), source };
+        if fs::read_to_string(&path).ok().as_deref() != Some(sources) {
+            fs::write(&path, sources).map_err(failed)?;
+        }
+        Ok(Self { sources: Some(path), ..apt })
+    }
+
+    /// These packages alone, without what they depend on. One that only depends on a package of the same
+    /// name with a version in it stands for that: so it is with Debian's kernels.
+    pub(crate) fn fetch_alone(&self, names: &[&str]) -> Result<Vec<(Package, PathBuf)>, AptError> {
+        self.pretend(&[])?;
+        if !self.has_lists()? {
+            self.update()?;
+        }
+        self.fetch_each(names).or_else(|_| {
+            self.update()?;
+            self.fetch_each(names)
+        })
+    }
+
+    fn fetch_each(&self, names: &[&str]) -> Result<Vec<(Package, PathBuf)>, AptError> {
+        let mut packages = Vec::new();
+        for name in names {
+            let shown = self.show(name)?;
+            let packaged = match kernel_of(&shown) {
+                Some(kernel) => Package::of_stanza(&self.show(kernel)?),
+                None => Package::of_stanza(&shown),
+            };
+            packages.extend(packaged);
+        }
+        let packages = self.with_files(packages);
+        for (package, path) in packages.iter().filter(|(_, path)| !path.exists()) {
+            let mut download = self.command("apt-get");
+            download.args(["-qq", "download"]).arg(format!("{}={}", package.name, package.version));
+            download.current_dir(path.parent().unwrap_or(Path::new(".")));
+            run(&mut download, &format!("fetch {}", package.name))?;
+        }
+        Ok(packages)
+    }
+
+    fn show(&self, name: &str) -> Result<String, AptError> {
+        let mut show = self.command("apt-cache");
+        show.args(["show", "--no-all-versions", name]);
+        let said = run(&mut show, &format!("look up {name}"))?;
+        Ok(String::from_utf8_lossy(&said).into_owned())
     }
 
     /// The packages of a recipe with all that they depend on, and their files, fetched if they are
     /// not there yet. Lists that are not there are fetched; so are those that are too old to be of use.
-    pub(super) fn fetch(&self, recipe: &Recipe) -> Result<Vec<(Package, PathBuf)>, AptError> {
+    pub(crate) fn fetch(&self, recipe: &Recipe) -> Result<Vec<(Package, PathBuf)>, AptError> {
         if !self.has_lists()? {
             self.update()?;
         }
@@ -173,6 +238,10 @@ impl Apt {
         for name in ["APT::Architecture", "APT::Architectures"] {
             command.arg("-o").arg(format!("{name}={}", self.architecture));
         }
+        if let Some(sources) = &self.sources {
+            command.arg("-o").arg(format!("Dir::Etc::sourcelist={}", sources.display()));
+            command.args(["-o", "Dir::Etc::sourceparts=/dev/null"]);
+        }
         for (name, place) in [
             ("Dir::State::lists", "lists"),
             ("Dir::State::status", "status"),
@@ -185,8 +254,20 @@ impl Apt {
     }
 }
 
+/// A line of a stanza.
+fn field<'a>(stanza: &'a str, key: &str) -> Option<&'a str> {
+    stanza.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(": ")).map(str::trim)
+}
+
+/// The one package that a package of the newest kernel depends on.
+fn kernel_of(stanza: &str) -> Option<&str> {
+    let needed = field(stanza, "Depends")?.split(' ').next()?;
+    let whole = field(stanza, "Package")?;
+    (whole.starts_with("linux-image-") && needed.starts_with("linux-image-")).then_some(needed)
+}
+
 /// What is in a package: its files as a tar file.
-pub(super) fn files(deb: &Path) -> Result<Vec<u8>, AptError> {
+pub(crate) fn files(deb: &Path) -> Result<Vec<u8>, AptError> {
     dpkg_deb("--fsys-tarfile", deb)
 }
 
@@ -243,6 +324,18 @@ mod tests {
         let loose = "Inst libc6 (2.36-9 Debian:12.1/stable [arm64]) []";
         assert_eq!(Package::of_line(loose).unwrap().architecture, "arm64");
         assert_eq!(Package::of_line("Conf redis-tools (5:7.0.15-1 Debian [amd64])"), None);
+    }
+
+    #[test]
+    fn the_newest_kernel_stands_for_one_with_a_version() {
+        let newest = "Package: linux-image-arm64\nVersion: 6.1.9-2\nArchitecture: arm64\n\
+                      Depends: linux-image-6.1.0-5-arm64 (= 6.1.9-2)\n";
+        assert_eq!(kernel_of(newest), Some("linux-image-6.1.0-5-arm64"));
+        let kernel = "Package: linux-image-6.1.0-5-arm64\nVersion: 6.1.9-2\nArchitecture: arm64\n\
+                      Depends: kmod, linux-base (>= 4.3)\n";
+        assert_eq!(kernel_of(kernel), None);
+        let name = "linux-image-6.1.0-5-arm64_6.1.9-2_arm64.deb";
+        assert_eq!(Package::of_stanza(kernel).unwrap().file_name(), name);
     }
 
     #[test]

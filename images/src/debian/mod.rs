@@ -9,7 +9,7 @@
 //! those that the recipe or the programs themselves make. `/var/lib/dpkg/status.d` says what is in the
 //! image, where scanners look for it, and the licences stay; handbooks and translations do not.
 
-mod apt;
+pub(crate) mod apt;
 mod recipe;
 mod tree;
 

@@ -1,0 +1,330 @@
+//! `limpet.toml` of a board, taken apart.
+//!
+//! In: the file on the boot partition, which people change by hand. Out: `agent.toml` for the agent, `env`
+//! for the scripts of the image, and the settings of Wi-Fi. A file that is not in order is said so, and
+//! the last one that was takes its place: a slip in the editor may not take a board out of the fleet.
+
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Table;
+
+use crate::ledger::durable;
+
+/// A configuration file is a page of text; more is a mistake.
+const MAX_BYTES: usize = 64 * 1024;
+/// What is used where nothing is said.
+const TIME_SERVERS: [&str; 2] = ["0.debian.pool.ntp.org", "1.debian.pool.ntp.org"];
+const ZRAM_PERCENT: u8 = 50;
+const WATCHDOG_SECONDS: u8 = 15;
+/// Passphrases that WPA takes (IEEE 802.11, 8 to 63 characters).
+const PASSPHRASE_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=63;
+
+/// Settings that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SettingsError {
+    /// A file or folder.
+    #[error("{attempt} {}", path.display())]
+    Access {
+        /// What was tried.
+        attempt: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// What is in the file.
+    #[error("{}", path.display())]
+    Content {
+        /// Of which.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: ContentError,
+    },
+}
+
+/// What is wrong in a file.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ContentError {
+    /// It is larger than any.
+    #[error("the file has more than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// It is no TOML, or has a name that is none.
+    #[error("{0}")]
+    Syntax(#[from] toml::de::Error),
+    /// A value with characters that the scripts do not take.
+    #[error("{name} {value:?}: use letters, digits and . : / - _ only")]
+    Characters {
+        /// Of what.
+        name: &'static str,
+        /// As it was given.
+        value: String,
+    },
+    /// Wi-Fi's own rule.
+    #[error("wifi.passphrase must have 8 to 63 characters")]
+    Passphrase,
+    /// An address without what belongs to it.
+    #[error("network.address {0:?}: write ADDRESS/PREFIX, such as 192.168.1.70/24")]
+    Address(String),
+}
+
+/// All of the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Settings {
+    agent: Table,
+    board: Board,
+    network: Network,
+    wifi: Wifi,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Board {
+    host_name: Option<String>,
+    time_servers: Option<Vec<String>>,
+    zram_percent: Option<u8>,
+    watchdog_seconds: Option<u8>,
+    console: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+struct Network {
+    interface: Option<String>,
+    address: Option<String>,
+    gateway: Option<IpAddr>,
+    name_servers: Vec<IpAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wifi {
+    ssid: Option<String>,
+    passphrase: Option<String>,
+    country: Option<String>,
+}
+
+impl Settings {
+    /// Writes the parts of the file, or of the last one in order, and keeps what is in order.
+    ///
+    /// # Errors
+    /// [`SettingsError`] if the file itself could not be used, though the parts may be those of the
+    /// last one.
+    pub(super) fn take_apart(file: &Path, kept: &Path, into: &Path) -> Result<(), SettingsError> {
+        match Self::read(file) {
+            Ok((settings, text)) => {
+                settings.write(into)?;
+                if fs::read(kept).ok().as_deref() != Some(text.as_bytes()) {
+                    keep(kept, &text)?;
+                }
+                Ok(())
+            }
+            Err(error) => {
+                // The first boot has none; what is wrong with the file is the thing to say then.
+                if let Ok((settings, _)) = Self::read(kept) {
+                    settings.write(into)?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn read(path: &Path) -> Result<(Self, String), SettingsError> {
+        let text = fs::read_to_string(path).map_err(|source| SettingsError::Access {
+            attempt: "read",
+            path: path.to_owned(),
+            source,
+        })?;
+        let settings = Self::parse(&text)
+            .map_err(|source| SettingsError::Content { path: path.to_owned(), source })?;
+        Ok((settings, text))
+    }
+
+    fn parse(text: &str) -> Result<Self, ContentError> {
+        if text.len() > MAX_BYTES {
+            return Err(ContentError::TooLarge);
+        }
+        let settings: Self = toml::from_str(text)?;
+        let passphrase = settings.wifi.passphrase.as_deref();
+        if passphrase.is_some_and(|it| !PASSPHRASE_CHARACTERS.contains(&it.chars().count())) {
+            return Err(ContentError::Passphrase);
+        }
+        // Made once to see whether it can be.
+        settings.environment().map(|_| settings)
+    }
+
+    fn write(&self, into: &Path) -> Result<(), SettingsError> {
+        let content = |source| SettingsError::Content { path: into.to_owned(), source };
+        let environment = self.environment().map_err(content)?;
+        let agent = self.agent.to_string();
+        for (name, text) in [
+            ("env", environment),
+            ("agent.toml", agent),
+            ("wpa_supplicant.conf", self.wifi.configuration()),
+        ] {
+            let path = into.join(name);
+            fs::write(&path, text).map_err(|source| SettingsError::Access {
+                attempt: "write",
+                path,
+                source,
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Assignments for a shell. Each value is of characters that mean nothing to one.
+    fn environment(&self) -> Result<String, ContentError> {
+        let Self { board, network, wifi, .. } = self;
+        let servers = board.time_servers.clone();
+        let servers = servers.unwrap_or_else(|| TIME_SERVERS.map(str::to_owned).to_vec());
+        let address = network.address.clone().unwrap_or_default();
+        let split = address.split_once('/');
+        let whole = split.is_some_and(|(ip, prefix)| {
+            ip.parse::<IpAddr>().is_ok() && prefix.parse::<u8>().is_ok()
+        });
+        if !address.is_empty() && !whole {
+            return Err(ContentError::Address(address));
+        }
+        let has_wifi = if wifi.ssid.is_some() { "yes" } else { "" };
+        let name_servers: Vec<_> = network.name_servers.iter().map(IpAddr::to_string).collect();
+        let mut text = String::new();
+        for (name, variable, value) in [
+            ("board.host-name", "HOST_NAME", board.host_name.clone().unwrap_or_default()),
+            ("board.time-servers", "TIME_SERVERS", servers.join(" ")),
+            ("board.zram-percent", "ZRAM_PERCENT", told(board.zram_percent, ZRAM_PERCENT)),
+            (
+                "board.watchdog-seconds",
+                "WATCHDOG_SECONDS",
+                told(board.watchdog_seconds, WATCHDOG_SECONDS),
+            ),
+            ("board.console", "CONSOLE", board.console.to_string()),
+            ("network.interface", "INTERFACE", network.interface.clone().unwrap_or_default()),
+            ("network.address", "ADDRESS", address),
+            (
+                "network.gateway",
+                "GATEWAY",
+                network.gateway.map(|it| it.to_string()).unwrap_or_default(),
+            ),
+            ("network.name-servers", "NAME_SERVERS", name_servers.join(" ")),
+            ("wifi.ssid", "WIFI_SSID", has_wifi.to_owned()),
+        ] {
+            let plain = |it: char| it.is_ascii_alphanumeric() || ".:/-_ ".contains(it);
+            if !value.chars().all(plain) {
+                return Err(ContentError::Characters { name, value });
+            }
+            text += &format!("{variable}='{value}'\n");
+        }
+        Ok(text)
+    }
+}
+
+fn told(given: Option<u8>, default: u8) -> String {
+    given.unwrap_or(default).to_string()
+}
+
+impl Wifi {
+    /// As wpa_supplicant.conf(5) has it. The name is in hexadecimal, which takes any; empty without Wi-Fi.
+    fn configuration(&self) -> String {
+        let Some(ssid) = &self.ssid else { return String::new() };
+        let mut text = String::from("ctrl_interface=/run/wpa_supplicant\n");
+        if let Some(country) = &self.country {
+            let letters: String = country.chars().filter(char::is_ascii_alphabetic).collect();
+            text += &format!("country={}\n", letters.to_uppercase());
+        }
+        let name: String = ssid.bytes().map(|byte| format!("{byte:02x}")).collect();
+        let key = match &self.passphrase {
+            Some(passphrase) => format!("psk=\"{}\"", passphrase.replace(['\n', '\r'], "")),
+            None => "key_mgmt=NONE".to_owned(),
+        };
+        text + &format!("network={{\n    ssid={name}\n    {key}\n}}\n")
+    }
+}
+
+fn keep(path: &Path, text: &str) -> Result<(), SettingsError> {
+    let failed = |source| SettingsError::Access { attempt: "keep", path: path.to_owned(), source };
+    if let Some(folder) = path.parent() {
+        durable::make_folder(folder).map_err(failed)?;
+    }
+    durable::write_and_sync(path, text.as_bytes()).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(text: &str) -> Vec<String> {
+        let settings = Settings::parse(text).unwrap();
+        settings.environment().unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn refused(text: &str) -> String {
+        Settings::parse(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn scripts_get_plain_assignments() {
+        let told = environment(
+            "[board]\nhost-name = \"pump-7\"\ntime-servers = [\"a.example\", \"10.0.0.1\"]\nzram-percent = 0\n\
+             [network]\naddress = \"10.0.0.7/24\"\ngateway = \"10.0.0.1\"\n[wifi]\nssid = \"Ä\"\n",
+        );
+        for line in [
+            "HOST_NAME='pump-7'",
+            "TIME_SERVERS='a.example 10.0.0.1'",
+            "ZRAM_PERCENT='0'",
+            "WATCHDOG_SECONDS='15'",
+            "CONSOLE='false'",
+            "ADDRESS='10.0.0.7/24'",
+            "GATEWAY='10.0.0.1'",
+            "WIFI_SSID='yes'",
+        ] {
+            assert!(told.iter().any(|it| it == line), "{line} in {told:?}");
+        }
+        assert!(environment("").iter().any(|it| it == "HOST_NAME=''"));
+    }
+
+    #[test]
+    fn what_a_shell_or_a_radio_would_not_take_is_refused() {
+        assert!(refused("[board]\nhost-name = \"a'; reboot '\"").contains("letters, digits"));
+        assert!(refused("[network]\naddress = \"10.0.0.7\"").contains("ADDRESS/PREFIX"));
+        assert!(refused("[network]\naddress = \"10.0.0.7/`x`\"").contains("ADDRESS/PREFIX"));
+        assert!(refused("[wifi]\nssid = \"a\"\npassphrase = \"short\"").contains("8 to 63"));
+        assert!(refused("[bord]\n").contains("bord"));
+        assert!(refused(&" ".repeat(MAX_BYTES + 1)).contains("more than"));
+    }
+
+    #[test]
+    fn wifi_has_its_own_file() {
+        let told = |text: &str| Settings::parse(text).unwrap().wifi.configuration();
+        assert_eq!(told(""), "");
+        assert_eq!(
+            told("[wifi]\nssid = \"sea\"\npassphrase = \"low tide 1\"\ncountry = \"de\""),
+            "ctrl_interface=/run/wpa_supplicant\ncountry=DE\nnetwork={\n    ssid=736561\n    psk=\"low tide 1\"\n}\n"
+        );
+        assert!(told("[wifi]\nssid = \"open\"").contains("key_mgmt=NONE"));
+    }
+
+    #[test]
+    fn a_slip_in_the_editor_leaves_the_last_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let [file, kept, into] =
+            ["limpet.toml", "state/limpet.toml", "parts"].map(|name| folder.path().join(name));
+        fs::create_dir(&into).unwrap();
+        fs::write(&file, "[agent]\nnode-name = \"a\"\n[agent.labels]\nsite = \"north\"\n").unwrap();
+        Settings::take_apart(&file, &kept, &into).unwrap();
+        let agent = |into: &Path| fs::read_to_string(into.join("agent.toml")).unwrap();
+        let first = agent(&into);
+        assert!(first.contains("node-name = \"a\"") && first.contains("[labels]"), "{first}");
+
+        fs::write(&file, "[agent\nnode-name = \"b\"\n").unwrap();
+        fs::remove_file(into.join("agent.toml")).unwrap();
+        let error = Settings::take_apart(&file, &kept, &into).unwrap_err();
+        assert!(matches!(error, SettingsError::Content { .. }), "{error}");
+        assert_eq!(agent(&into), first);
+    }
+}

@@ -1,0 +1,249 @@
+//! A board that is emulated: its image as `limpet flash` makes it, in QEMU, with a network that ends on this
+//! machine's loopback device.
+//!
+//! QEMU and the agent come from `images/cross`; `tests/boards` fetches and builds them before it starts these
+//! tests. QEMU does not run a boot loader here: it gets the kernel out of the image's boot partition.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use limpet_images::board::{self, Board};
+
+use crate::process::{Running, program, wait_for};
+
+/// How long a test waits for a board: every instruction of it is emulated, and the machine is shared.
+pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
+/// How a board names the machine that it is emulated on.
+pub const HOST: &str = "10.0.2.2";
+/// How long a read from the console waits.
+const CONSOLE_WAIT: Duration = Duration::from_millis(200);
+
+/// Whether a board has a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wire {
+    /// It reaches the ports of this machine's loopback device at [`HOST`].
+    Plugged,
+    /// There is no device.
+    None,
+}
+
+/// One board with its card.
+#[derive(Debug)]
+pub struct EmulatedBoard {
+    kind: Board,
+    folder: PathBuf,
+    qemu: Option<Running>,
+    shells: u32,
+}
+
+impl EmulatedBoard {
+    /// Makes a card with the image of a board, told what `settings` (options of `limpet flash
+    /// personalize`) say and that a root shell is on the serial line.
+    ///
+    /// # Panics
+    /// When the image cannot be made.
+    #[must_use]
+    pub fn make(kind: Board, folder: &Path, settings: &[&str]) -> Self {
+        fs::create_dir_all(folder).unwrap();
+        let board = Self { kind, folder: folder.to_owned(), qemu: None, shells: 0 };
+        let image = board.card();
+        let image = image.to_str().unwrap();
+        let agent = cross().join(kind.target()).join("limpet-agent");
+        let cache = target().join("debian/boards");
+        limpet(&[
+            "flash",
+            "build",
+            "--board",
+            &kind.to_string(),
+            "--agent",
+            agent.to_str().unwrap(),
+            "--cache",
+            cache.to_str().unwrap(),
+            "--output",
+            image,
+        ]);
+        let quiet = ["--set", "board.console=true", "--set", "board.time-servers=[]"];
+        limpet(&[&["flash", "personalize", image], quiet.as_slice(), settings].concat());
+        board
+    }
+
+    /// The file that is its card.
+    #[must_use]
+    pub fn card(&self) -> PathBuf {
+        self.folder.join("card.img")
+    }
+
+    /// Switches the power on.
+    ///
+    /// # Panics
+    /// When QEMU cannot be started.
+    pub fn switch_on(&mut self, wire: Wire) {
+        for name in [board::KERNEL, board::INITRAMFS] {
+            let content = board::boot_file(&self.card(), name).unwrap();
+            fs::write(self.folder.join(name), content).unwrap();
+        }
+        let told = board::boot_file(&self.card(), board::COMMAND_LINE).unwrap();
+        drop(fs::remove_file(self.console_socket()));
+        drop(fs::remove_file(self.console_log()));
+        let mut command = self.machine();
+        command.args(["-display", "none", "-no-user-config", "-nodefaults"]);
+        command.arg("-kernel").arg(self.folder.join(board::KERNEL));
+        command.arg("-initrd").arg(self.folder.join(board::INITRAMFS));
+        command.arg("-append").arg(String::from_utf8(told).unwrap().trim());
+        command.arg("-chardev").arg(format!(
+            "socket,id=line,path={},server=on,wait=off,logfile={}",
+            self.console_socket().display(),
+            self.console_log().display()
+        ));
+        command.args(["-serial", "chardev:line"]);
+        command
+            .arg("-drive")
+            .arg(format!("if=none,id=card,format=raw,file={}", self.card().display()));
+        command.args(["-device", "virtio-blk-pci,drive=card"]);
+        if wire == Wire::Plugged {
+            command.args(["-netdev", "user,id=net,ipv6=off"]);
+            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+        }
+        self.qemu = Some(Running::start("qemu", &self.folder, &mut command));
+    }
+
+    /// QEMU with the processor and the memory of the board.
+    fn machine(&self) -> Command {
+        let root = cross().join("qemu");
+        let (program, options) = match self.kind {
+            Board::VirtArm64 => (
+                "qemu-system-aarch64",
+                ["-M", "virt", "-cpu", "cortex-a72", "-m", "512", "-smp", "2"],
+            ),
+            Board::VirtAmd64 => {
+                ("qemu-system-x86_64", ["-M", "q35", "-cpu", "max", "-m", "512", "-smp", "2"])
+            }
+            other => panic!("{other} is not emulated with virtual devices"),
+        };
+        let mut command = Command::new(root.join("usr/bin").join(program));
+        let libraries = ["usr/lib", "lib"].map(|it| root.join(it).join("x86_64-linux-gnu"));
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
+        for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
+            command.arg("-L").arg(root.join(folder));
+        }
+        command.args(options);
+        command
+    }
+
+    /// Pulls the plug.
+    ///
+    /// # Panics
+    /// When it is not on.
+    pub fn pull_the_plug(&mut self) {
+        self.qemu.take().expect("the board is on").kill();
+    }
+
+    /// Everything that the board has written to its serial line since it was switched on.
+    #[must_use]
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.console_log()).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for a word on the serial line.
+    pub fn wait_console(&self, word: &str) {
+        wait_for_board(&format!("{word:?} on the serial line"), || {
+            self.console().contains(word).then_some(())
+        });
+    }
+
+    /// Runs a command in the root shell on the serial line and gives what it wrote.
+    ///
+    /// # Panics
+    /// When the shell does not answer.
+    pub fn shell(&mut self, command: &str) -> String {
+        self.shells += 1;
+        let number = self.shells;
+        let mut line =
+            wait_for("the serial line", || UnixStream::connect(self.console_socket()).ok());
+        line.set_read_timeout(Some(CONSOLE_WAIT)).unwrap();
+        // The line gives back what is typed: the quotes make that differ from what is written.
+        let typed = format!("\necho BEGIN''{number}; {command}; echo END''{number}\n");
+        line.write_all(typed.as_bytes()).unwrap();
+        let (begin, end) = (format!("BEGIN{number}\r\n"), format!("END{number}\r\n"));
+        let mut heard = Vec::new();
+        let written = wait_for_board(&format!("the answer to {command}"), || {
+            let mut buffer = [0; 4096];
+            if let Ok(count) = line.read(&mut buffer) {
+                heard.extend_from_slice(&buffer[..count]);
+            }
+            let text = String::from_utf8_lossy(&heard).into_owned();
+            let (_, rest) = text.split_once(&begin)?;
+            rest.split_once(&end).map(|(written, _)| written.to_owned())
+        });
+        written.replace('\r', "")
+    }
+
+    fn console_log(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
+    fn console_socket(&self) -> PathBuf {
+        self.folder.join("console.sock")
+    }
+}
+
+impl Drop for EmulatedBoard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("---- {} wrote:\n{}", self.kind, self.console());
+        }
+    }
+}
+
+/// Waits as one has to for a board.
+///
+/// # Panics
+/// When it does not come. The message says what was waited for.
+pub fn wait_for_board<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(begin.elapsed() < BOARD_PATIENCE, "waited {BOARD_PATIENCE:?} for {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A program of a board's image, for images of containers that run on it.
+///
+/// # Panics
+/// When the package is not there, which [`EmulatedBoard::make`] fetches.
+#[must_use]
+pub fn busybox(architecture: &str) -> Vec<u8> {
+    let archives = target().join("debian/boards").join(architecture).join("archives");
+    let packages = fs::read_dir(&archives).unwrap().flatten();
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    let package = packages
+        .map(|entry| entry.path())
+        .find(|path| name(path).starts_with("busybox-static_"))
+        .expect("busybox-static was fetched for the board");
+    let folder = tempfile::tempdir().unwrap();
+    let mut unpack = Command::new("dpkg-deb");
+    let done = unpack.arg("--extract").arg(&package).arg(folder.path()).status().unwrap();
+    assert!(done.success());
+    fs::read(folder.path().join("bin/busybox")).unwrap()
+}
+
+fn limpet(arguments: &[&str]) {
+    let output = Command::new(program("limpet")).args(arguments).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "limpet {arguments:?}: {said}");
+}
+
+fn target() -> PathBuf {
+    program("limpet").parent().and_then(Path::parent).unwrap().to_owned()
+}
+
+fn cross() -> PathBuf {
+    target().join("cross")
+}

@@ -1,0 +1,5 @@
+//! Whole boards, emulated, each with the image that is flashed: ARM and cgroup v2, where Limpet is at home.
+//!
+//! They need `images/cross` and minutes, so they run only when they are asked for: `tests/boards`.
+
+mod power;
