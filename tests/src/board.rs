@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use limpet_images::board::{self, Board};
 
-use crate::process::{Running, program, wait_for};
+use crate::process::{Running, program};
 
 /// How long a test waits for a board: every instruction of it is emulated, and the machine is shared.
 pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
@@ -21,6 +21,8 @@ pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
 pub const HOST: &str = "10.0.2.2";
 /// How long a read from the console waits.
 const CONSOLE_WAIT: Duration = Duration::from_millis(200);
+/// How long a command in the shell may take before it is typed again.
+const SHELL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a board has a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,31 +157,39 @@ impl EmulatedBoard {
         });
     }
 
-    /// Runs a command in the root shell on the serial line and gives what it wrote.
+    /// Runs a command in the root shell on the serial line and gives what it wrote. The command may be run
+    /// more than once: what is typed before the shell is there is lost.
     ///
     /// # Panics
     /// When the shell does not answer.
     pub fn shell(&mut self, command: &str) -> String {
-        self.shells += 1;
-        let number = self.shells;
-        let mut line =
-            wait_for("the serial line", || UnixStream::connect(self.console_socket()).ok());
+        wait_for_board(&format!("the answer to {command}"), || {
+            self.shells += 1;
+            self.try_shell(command, self.shells)
+        })
+    }
+
+    fn try_shell(&self, command: &str, number: u32) -> Option<String> {
+        let mut line = UnixStream::connect(self.console_socket()).ok()?;
         line.set_read_timeout(Some(CONSOLE_WAIT)).unwrap();
         // The line gives back what is typed: the quotes make that differ from what is written.
         let typed = format!("\necho BEGIN''{number}; {command}; echo END''{number}\n");
-        line.write_all(typed.as_bytes()).unwrap();
-        let (begin, end) = (format!("BEGIN{number}\r\n"), format!("END{number}\r\n"));
+        line.write_all(typed.as_bytes()).ok()?;
+        let (start, end) = (format!("BEGIN{number}\r\n"), format!("END{number}\r\n"));
         let mut heard = Vec::new();
-        let written = wait_for_board(&format!("the answer to {command}"), || {
+        let begin = Instant::now();
+        while begin.elapsed() < SHELL_PATIENCE {
             let mut buffer = [0; 4096];
             if let Ok(count) = line.read(&mut buffer) {
                 heard.extend_from_slice(&buffer[..count]);
             }
             let text = String::from_utf8_lossy(&heard).into_owned();
-            let (_, rest) = text.split_once(&begin)?;
-            rest.split_once(&end).map(|(written, _)| written.to_owned())
-        });
-        written.replace('\r', "")
+            let written = text.split_once(&start).and_then(|(_, rest)| rest.split_once(&end));
+            if let Some((written, _)) = written {
+                return Some(written.replace('\r', ""));
+            }
+        }
+        None
     }
 
     fn console_log(&self) -> PathBuf {

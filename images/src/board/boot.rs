@@ -19,7 +19,7 @@ pub(super) fn make<'a>(
     let mut partition = vec![0; bytes];
     let options = FormatVolumeOptions::new().fat_type(FatType::Fat32);
     let options = options.volume_id(volume).volume_label(LABEL);
-    fatfs::format_volume(&mut Cursor::new(partition.as_mut_slice()), options)?;
+    fatfs::format_volume(Cursor::new(partition.as_mut_slice()), options)?;
     let system = open(Cursor::new(partition.as_mut_slice()))?;
     for (path, content) in files {
         let mut folder = system.root_dir();

@@ -10,7 +10,7 @@
 /// A mebibyte, on whose multiples parts begin: cards erase by blocks of a few.
 const MIB: u64 = 1 << 20;
 /// A sector of the table.
-const SECTOR_BYTES: u64 = 512;
+const SECTOR_BYTES: usize = 512;
 /// Firmware of all models of a family, a kernel and what it boots into, with room for larger ones.
 const SLOT_BYTES: u64 = 96 * MIB;
 
@@ -42,8 +42,8 @@ pub(super) struct Part {
 }
 
 /// The first sector of an image. `disk_id` tells cards apart to the kernel.
-pub(super) fn table(disk_id: u32) -> [u8; SECTOR_BYTES as usize] {
-    let mut sector = [0; SECTOR_BYTES as usize];
+pub(super) fn table(disk_id: u32) -> [u8; SECTOR_BYTES] {
+    let mut sector = [0; SECTOR_BYTES];
     sector[DISK_ID..DISK_ID + 4].copy_from_slice(&disk_id.to_le_bytes());
     for part in [BOOT, STATE] {
         let at = ENTRIES + (part.number - 1) * ENTRY_BYTES;
@@ -60,7 +60,7 @@ pub(super) fn table(disk_id: u32) -> [u8; SECTOR_BYTES as usize] {
 
 /// Bytes as sectors: the parts of an image are far from the end of 32 bits.
 fn sectors(bytes: u64) -> u32 {
-    u32::try_from(bytes / SECTOR_BYTES).unwrap_or(u32::MAX)
+    u32::try_from(bytes / SECTOR_BYTES as u64).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -89,6 +89,7 @@ fn life(kind: Board, platform: &str, architecture: &str, machine: &str) {
 
     board.pull_the_plug();
     board.switch_on(Wire::Plugged);
+    board.wait_console("board ready");
     wait_for_board("what was deployed last", || {
         let found = board.shell("cat /sys/fs/cgroup/limpet/sea.clock.1.*/memory.max");
         found.contains("50331648").then_some(())
