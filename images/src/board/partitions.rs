@@ -69,9 +69,9 @@ mod tests {
 
     #[test]
     fn parts_lie_behind_each_other_within_the_image() {
-        assert!(BOOT.first + BOOT.bytes <= STATE.first);
-        assert!(STATE.first + STATE.bytes <= IMAGE_BYTES);
-        assert!(IMAGE_BYTES.is_power_of_two());
+        const { assert!(BOOT.first + BOOT.bytes <= STATE.first) }
+        const { assert!(STATE.first + STATE.bytes <= IMAGE_BYTES) }
+        const { assert!(IMAGE_BYTES.is_power_of_two()) }
         let room = STATE.first - BOOT.first - BOOT.bytes;
         assert_eq!(room, 2 * SLOT_BYTES, "two slots fit in between");
     }

@@ -117,8 +117,8 @@ impl FromStr for Board {
 /// What QEMU and its like emulate, with a watchdog in software.
 const VIRTUAL: [&str; 6] =
     ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "softdog"];
-/// Card, watchdog, Ethernet of each model, USB.
-const RASPBERRY_64: [&str; 12] = [
+/// Card, watchdog, Ethernet of each model and of adapters, USB.
+const RASPBERRY_64: [&str; 16] = [
     "bcm2835_wdt",
     "bcm2835",
     "sdhci_iproc",
@@ -127,13 +127,27 @@ const RASPBERRY_64: [&str; 12] = [
     "smsc95xx",
     "lan78xx",
     "genet",
+    "asix",
+    "cdc_ether",
+    "r8152",
+    "rndis_host",
     "broadcom",
     "bcm_phy_lib",
     "raspberrypi_cpufreq",
     "bcm2835_thermal",
 ];
-const RASPBERRY_ZERO: [&str; 6] =
-    ["bcm2835_wdt", "bcm2835", "sdhci_iproc", "mmc_block", "dwc2", "smsc95xx"];
+const RASPBERRY_ZERO: [&str; 10] = [
+    "bcm2835_wdt",
+    "bcm2835",
+    "sdhci_iproc",
+    "mmc_block",
+    "dwc2",
+    "smsc95xx",
+    "asix",
+    "cdc_ether",
+    "r8152",
+    "rndis_host",
+];
 /// File systems, and what containers and their networks need.
 const MODULES: [&str; 25] = [
     "crc32c_generic",
