@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use limpet_protocol::id::{ServiceName, Slot};
+use limpet_protocol::id::{InstanceId, ServiceName, Slot};
 use limpet_protocol::scale::{MetricSource, MetricTarget, Per, ScaleLimit, ScaleReport, Scaling};
 use limpet_protocol::spec::Resources;
 
@@ -166,14 +166,17 @@ impl Service {
     /// Takes over what was read of the containers in chosen slots; others are forgotten.
     fn measure(&mut self, readings: &Readings, (application, name): &ServiceKey, now_ms: u64) {
         let mut before = std::mem::take(&mut self.meters);
-        for (id, sample) in &readings.containers {
-            let instance = &id.instance;
-            let is_own = instance.service == *name && instance.application == *application;
-            if is_own && self.chosen.contains(&instance.slot) {
-                let mut meter = before.remove(id).unwrap_or_default();
-                meter.read(*sample, now_ms);
-                self.meters.insert(id.clone(), meter);
-            }
+        let first =
+            InstanceId { application: application.clone(), service: name.clone(), slot: Slot(0) };
+        // Containers of one service stand beside each other.
+        let own = readings.containers.range(ContainerId { instance: first, attempt: 0 }..);
+        let own = own.take_while(|(ContainerId { instance, .. }, _)| {
+            instance.service == *name && instance.application == *application
+        });
+        for (id, sample) in own.filter(|(id, _)| self.chosen.contains(&id.instance.slot)) {
+            let mut meter = before.remove(id).unwrap_or_default();
+            meter.read(*sample, now_ms);
+            self.meters.insert(id.clone(), meter);
         }
         self.heard.retain(|_, heard| heard.at_ms.saturating_add(STALE_MS) > now_ms);
     }

@@ -113,7 +113,7 @@ struct Life {
     node: Node,
     generation: u64,
     seen: Seen,
-    /// How its services follow their load.
+    /// How the service `web` follows its load.
     scale: Option<Scaling>,
 }
 
@@ -130,7 +130,8 @@ impl Life {
             let (application, service) = (spec.application.clone(), spec.service.clone());
             let hash = spec_hash(bytes);
             let share = AssignedService::new(application, service, hash, vec![Slot(1)]);
-            AssignedService { order, scale: self.scale.clone(), ..share }
+            let scale = self.scale.clone().filter(|_| spec.service.as_str() == "web");
+            AssignedService { order, scale, ..share }
         };
         let assignment = Assignment {
             node: "n1".parse().unwrap(),

@@ -59,37 +59,70 @@ async fn load_brings_instances_and_calm_takes_them() {
     life.end().await;
 }
 
+/// A figure of the service itself, or of another one on the node.
+fn queue(service: Option<&str>) -> MetricTarget {
+    MetricTarget {
+        name: "jobs_waiting".to_owned(),
+        labels: [("queue".to_owned(), "a".to_owned())].into(),
+        source: MetricSource::Http {
+            service: service.map(|name| name.parse().unwrap()),
+            port: 8080,
+            path: "/metrics".to_owned(),
+        },
+        per_second: false,
+        target: Target::Value(10_000),
+    }
+}
+
+/// A server that tells what is in a file.
+const SERVE: &str = "trap 'exit 0' TERM; mkdir -p /tmp/www; busybox httpd -p 8080 -h /tmp/www; \
+                     while :; do cat /shared/metrics > /tmp/www/new; \
+                     busybox mv /tmp/www/new /tmp/www/metrics; sleep 0.1; done";
+
+fn tell(folder: &std::path::Path, number: u32) {
+    let text = format!("jobs_waiting{{queue=\"a\"}} {number}\njobs_waiting{{queue=\"b\"}} 999\n");
+    std::fs::write(folder.join("new"), text).unwrap();
+    std::fs::rename(folder.join("new"), folder.join("metrics")).unwrap();
+}
+
 #[tokio::test]
 async fn a_queue_that_an_instance_tells_of_is_followed() {
     let mut life = Life::new().await;
-    let queue = MetricTarget {
-        name: "jobs_waiting".to_owned(),
-        labels: [("queue".to_owned(), "a".to_owned())].into(),
-        source: MetricSource::Http { service: None, port: 8080, path: "/metrics".to_owned() },
-        per_second: false,
-        target: Target::Value(10_000),
-    };
-    life.scale = scaling(ScalePolicy { metrics: vec![queue], ..policy(2) });
-    let serve = "trap 'exit 0' TERM; mkdir -p /tmp/www; busybox httpd -p 8080 -h /tmp/www; \
-                 while :; do cat /shared/metrics > /tmp/www/new; \
-                 busybox mv /tmp/www/new /tmp/www/metrics; sleep 0.1; done";
-    let web = life.spec("web", serve);
+    life.scale = scaling(ScalePolicy { metrics: vec![queue(None)], ..policy(2) });
+    let web = life.spec("web", SERVE);
     let folder = life.shared();
-    let tell = |number: u32| {
-        let text =
-            format!("jobs_waiting{{queue=\"a\"}} {number}\njobs_waiting{{queue=\"b\"}} 999\n");
-        std::fs::write(folder.join("new"), text).unwrap();
-        std::fs::rename(folder.join("new"), folder.join("metrics")).unwrap();
-    };
-    tell(5);
+    tell(&folder, 5);
     life.want(&[web], UpdateOrder::StopFirst);
     life.while_agent_runs(async {
         life.until("test.web.1.1 runs").await;
-        tell(25);
+        tell(&folder, 25);
         life.until("test.web.1001.1 runs").await;
-        tell(1);
+        tell(&folder, 1);
         let seen = life.until("test.web.1001.1 ended").await;
         assert!(!seen.iter().any(|it| it.contains("web.1.1")), "{seen:?}");
+    })
+    .await;
+    life.end().await;
+}
+
+#[tokio::test]
+async fn from_none_and_back_by_what_another_service_tells() {
+    let mut life = Life::new().await;
+    let mut policy = policy(2);
+    policy.min = 0;
+    life.scale = scaling(ScalePolicy { metrics: vec![queue(Some("broker"))], ..policy });
+    let (web, broker) = (life.spec("web", IDLE), life.spec("broker", SERVE));
+    let folder = life.shared();
+    tell(&folder, 0);
+    life.want(&[web, broker], UpdateOrder::StopFirst);
+    life.while_agent_runs(async {
+        let seen = life.until("test.broker.1.1 runs").await;
+        assert!(!seen.iter().any(|it| it.contains("web")), "{seen:?}");
+        tell(&folder, 3);
+        let seen = life.until("test.web.1.1 runs").await;
+        assert!(!seen.iter().any(|it| it.contains("web.1001")), "{seen:?}");
+        tell(&folder, 0);
+        life.until("test.web.1.1 ended").await;
     })
     .await;
     life.end().await;
