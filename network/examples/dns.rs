@@ -39,6 +39,7 @@ fn picture() -> Picture {
         virtual_address: nothing(Ipv4Addr::new(10, 128, 0, u8::try_from(n).unwrap())),
         mode: if n % 2 == 0 { EndpointMode::Vip } else { EndpointMode::Dnsrr },
         spread: false,
+        wakes: false,
         ports: vec![],
     };
     let instance = |n: u32| Instance {

@@ -13,8 +13,9 @@
 //! - [`dns`]: the name server that answers the containers.
 //! - [`tunnel`]: the way to other nodes.
 //! - [`neighbours`]: what nodes tell each other through it.
-//! - [`proxy`]: published ports on nodes without nf_tables.
+//! - [`activator`]: connections to services that have no instance just now are held until one is ready.
 
+pub mod activator;
 pub mod addresses;
 pub mod datapath;
 pub mod dns;
@@ -24,7 +25,6 @@ pub mod neighbours;
 mod netlink;
 mod nft;
 pub mod picture;
-pub mod proxy;
 pub mod rules;
 mod sysctl;
 pub mod tag;

@@ -66,6 +66,8 @@ pub struct Service {
     /// Connections go to all that are ready, and not to the nearest alone: what it has to do is shared by
     /// the whole fleet.
     pub spread: bool,
+    /// A connection wakes it while it has no instance that is ready: it is held until there is one.
+    pub wakes: bool,
     /// The ports of this node that lead to it.
     pub ports: Vec<PublishedPort>,
 }

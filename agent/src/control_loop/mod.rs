@@ -288,7 +288,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 event = self.link.next_event() => self.link_event(event),
                 Some(job) = self.jobs.join_next() => self.job_ended(job),
                 Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
-                news = self.network.next_news() => self.network.hear(news),
+                news = self.network.next_news() => self.network_told(news),
                 () = sleep => self.only_time = true,
                 () = self.wall_timer.gone_off() => {}
                 () = self.devices.changed() => self.devices_changed(),

@@ -1,7 +1,7 @@
 //! Networks of containers, as the loop sees them: made before a start, looked at in every turn.
 
 use super::{ControlLoop, Images, Job};
-use crate::network::Located;
+use crate::network::{Located, News};
 use crate::reconcile::Action;
 use crate::runtime::Runtime;
 
@@ -34,6 +34,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.reporter.connect(self.network.report(self.clock.now_ms()));
         self.look_at_conditions();
         again_ms
+    }
+
+    /// A task of the network told something.
+    pub(super) fn network_told(&mut self, news: News) {
+        if let Some(service) = self.network.hear(news) {
+            self.scaling.scales.needed(&service, self.clock.now_ms());
+        }
     }
 
     /// What the node lacks is told when it changes.

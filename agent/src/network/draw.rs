@@ -9,8 +9,10 @@ use std::net::{IpAddr, SocketAddr};
 use limpet_network::picture::{
     Addresses, Attempt, Instance, Local, Peer, Picture, Place, Service, ServiceKey,
 };
+use limpet_protocol::assignment::Assignment;
 use limpet_protocol::id::{NetworkName, NodeId};
 use limpet_protocol::network::{Neighbour, NeighbourInstance, NodeNetwork, Subnet};
+use limpet_protocol::scale::Per;
 use limpet_protocol::spec::Spec;
 
 use crate::runtime::ContainerId;
@@ -52,13 +54,38 @@ impl Traits {
     }
 }
 
+/// Services of this node whose number follows their load.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Followed {
+    /// Their load is shared by the whole fleet.
+    pub(crate) spread: BTreeSet<ServiceKey>,
+    /// They may have no instance, and a connection brings one.
+    pub(crate) wakes: BTreeSet<ServiceKey>,
+}
+
+impl Followed {
+    pub(crate) fn of(assignment: &Assignment) -> Self {
+        let mut followed = Self::default();
+        for share in &assignment.services {
+            let Some(scaling) = &share.scale else { continue };
+            let key = (share.application.clone(), share.service.clone());
+            if scaling.policy.min == 0 {
+                followed.wakes.insert(key.clone());
+            }
+            if scaling.policy.per == Per::Application {
+                followed.spread.insert(key);
+            }
+        }
+        followed
+    }
+}
+
 /// Everything that the picture is drawn of.
 #[derive(Debug)]
 pub(crate) struct Known<'a> {
     pub(crate) network: &'a NodeNetwork,
     pub(crate) gateway: Addresses,
-    /// Services whose load is shared by the whole fleet.
-    pub(crate) spread: &'a BTreeSet<ServiceKey>,
+    pub(crate) followed: &'a Followed,
     pub(crate) attached: &'a BTreeMap<ContainerId, Attached>,
     pub(crate) virtual_addresses: &'a BTreeMap<ServiceKey, Addresses>,
     pub(crate) neighbours: &'a BTreeMap<NodeId, Neighbour>,
@@ -159,7 +186,8 @@ fn services(known: &Known<'_>) -> BTreeMap<ServiceKey, Service> {
             networks: service.networks.clone(),
             virtual_address,
             mode: service.mode,
-            spread: known.spread.contains(&key),
+            spread: known.followed.spread.contains(&key),
+            wakes: known.followed.wakes.contains(&key),
             ports: service.ports.clone(),
         };
         Some((key, service))

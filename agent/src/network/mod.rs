@@ -21,20 +21,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use limpet_network::datapath::{Datapath, DatapathError, Lack};
+use limpet_network::picture::ServiceKey;
 use limpet_network::tag::Tag;
 use limpet_network::tunnel::PrivateKey;
 use limpet_protocol::assignment::Assignment;
 use limpet_protocol::id::NodeId;
 use limpet_protocol::message::Mesh;
 use limpet_protocol::network::{NetworkReport, NodeNetwork};
-use limpet_protocol::scale::{Per, Scaling};
 use limpet_protocol::spec::{NetworkMode, Spec};
 use tokio::sync::mpsc;
 
 use crate::config::NetworkConfig;
 use crate::reconcile::Observed;
 use crate::runtime::{ContainerId, ContainerNetwork};
-use draw::{Attached, Traits};
+use draw::{Attached, Followed, Traits};
 use node::Node;
 use remembered::Remembered;
 pub use tasks::{News, Task};
@@ -166,12 +166,8 @@ impl Networking {
     pub fn follow(&mut self, assignment: &Assignment) {
         let Some(on) = &mut self.on else { return };
         on.follow(assignment.network.as_ref());
-        let whole = |scaling: &Scaling| scaling.policy.per == Per::Application;
-        let services = assignment.services.iter();
-        let spread = services.filter(|it| it.scale.as_ref().is_some_and(whole));
-        let spread = spread.map(|it| (it.application.clone(), it.service.clone())).collect();
         if let Some(node) = &mut on.node {
-            node.spread(spread);
+            node.set_followed(Followed::of(assignment));
         }
     }
 
@@ -267,12 +263,13 @@ impl Networking {
         }
     }
 
-    /// Takes over what a task told.
-    pub fn hear(&mut self, news: News) {
-        let Some(on) = &mut self.on else { return };
+    /// Takes over what a task told; a service that somebody waits for.
+    pub fn hear(&mut self, news: News) -> Option<ServiceKey> {
+        let on = self.on.as_mut()?;
         match news {
+            News::Needed(service) => return Some(service),
             News::Neighbour((node, said)) => {
-                let Some(own) = &mut on.node else { return };
+                let own = on.node.as_mut()?;
                 if own.heard(node, said) {
                     on.dirty = true;
                     on.remembered.write(own.neighbours());
@@ -280,6 +277,7 @@ impl Networking {
             }
             News::Names(problem) => on.names_problem = problem,
         }
+        None
     }
 
     /// Takes over how containers fare and does all that follows. Returns tasks to be spawned and when to

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use limpet_network::activator::Doors;
 use limpet_network::addresses::{AddressBook, VirtualAddresses, Wish};
 use limpet_network::datapath::{Datapath, Gateway};
 use limpet_network::names::Names;
@@ -14,13 +15,13 @@ use limpet_network::picture::{Addresses, Picture, ServiceKey};
 use limpet_network::rules::{Ground, SoleForwarder, ruleset};
 use limpet_network::tag::Tag;
 use limpet_network::tunnel::{PublicKey, Tunnel, TunnelPeer, TunnelSettings};
-use limpet_network::{dns, picture};
+use limpet_network::{activator, dns, picture};
 use limpet_protocol::id::NodeId;
 use limpet_protocol::network::{Neighbour, NetworkReport, NodeNetwork, Peer, Subnet};
 use tokio::sync::{mpsc, watch};
 
 use super::Settings;
-use super::draw::{self, Attached, Known};
+use super::draw::{self, Attached, Followed, Known};
 use super::tasks::{self, News, Task};
 use crate::runtime::ContainerId;
 use crate::start::chain;
@@ -36,7 +37,7 @@ const GATEWAY: u128 = 1;
 #[derive(Debug)]
 pub(super) struct Node {
     network: NodeNetwork,
-    spread: BTreeSet<ServiceKey>,
+    followed: Followed,
     pub(super) gateway: Addresses,
     pub(super) book: AddressBook,
     virtual_book: VirtualAddresses,
@@ -53,6 +54,8 @@ pub(super) struct Node {
     tunnel: Option<Tunnel>,
     names: watch::Sender<Arc<Names>>,
     view: watch::Sender<Arc<View>>,
+    doors: watch::Sender<Arc<Doors>>,
+    holds: bool,
     answers_names: bool,
     hears_neighbours: bool,
 }
@@ -69,7 +72,7 @@ impl Node {
         let first = draw::addresses(network.subnet, network.subnet6, GATEWAY);
         let gateway = first.unwrap_or(Addresses { v4: std::net::Ipv4Addr::UNSPECIFIED, v6: None });
         let mut node = Self {
-            spread: BTreeSet::new(),
+            followed: Followed::default(),
             gateway,
             book: AddressBook::new(network.subnet, network.subnet6),
             virtual_book: VirtualAddresses::new(
@@ -84,6 +87,8 @@ impl Node {
             tunnel: None,
             names: watch::Sender::new(Arc::new(Names::default())),
             view: watch::Sender::new(Arc::new(View::default())),
+            doors: watch::Sender::new(Arc::new(Doors::default())),
+            holds: false,
             answers_names: false,
             hears_neighbours: false,
             network,
@@ -110,9 +115,9 @@ impl Node {
         self.silent_since_ms.retain(|node, _| is_peer(node));
     }
 
-    /// The load of these services is shared by the whole fleet.
-    pub(super) fn spread(&mut self, services: BTreeSet<ServiceKey>) {
-        self.spread = services;
+    /// These services follow their load.
+    pub(super) fn set_followed(&mut self, followed: Followed) {
+        self.followed = followed;
     }
 
     /// Takes over what a peer said. Whether that is news.
@@ -218,12 +223,19 @@ impl Node {
             tag,
             tunnel: (!self.network.peers.is_empty()).then(|| tag.tunnel_device()),
             neighbour_port: Some(neighbours::PORT),
+            holding_port: (!self.followed.wakes.is_empty()).then_some(activator::PORT),
             sole_forwarder,
         };
         datapath.apply(&ruleset(&picture, &ground)).map_err(|error| {
             format!("rules of the network stay as they were: {}", chain(&error))
         })?;
         self.names.send_replace(Arc::new(Names::of(&picture)));
+        let doors = Arc::new(Doors::of(&picture));
+        self.doors.send_if_modified(|old| {
+            let news = **old != *doors;
+            *old = doors;
+            news
+        });
         let view = Arc::new(self.view_of(&picture));
         self.view.send_if_modified(|old| {
             let news = **old != *view;
@@ -249,7 +261,7 @@ impl Node {
         draw::draw(&Known {
             network: &self.network,
             gateway: self.gateway,
-            spread: &self.spread,
+            followed: &self.followed,
             attached,
             virtual_addresses: &virtual_addresses.collect(),
             neighbours: &self.neighbours,
@@ -336,6 +348,14 @@ impl Node {
                 self.names.subscribe(),
                 news.clone(),
             )));
+        }
+        let wakes = !self.followed.wakes.is_empty();
+        if self.stands() && wakes && !std::mem::replace(&mut self.holds, true) {
+            for gateway in super::start::all(&self.gateway) {
+                let listen = SocketAddr::new(gateway, activator::PORT);
+                let doors = self.doors.subscribe();
+                tasks.push(Box::pin(tasks::hold_connections(listen, doors, news.clone())));
+            }
         }
         let has_peers = !self.network.peers.is_empty();
         if self.stands() && has_peers && !std::mem::replace(&mut self.hears_neighbours, true) {

@@ -2,13 +2,16 @@
 //!
 //! Both wait until the address that they listen on is free, and end with the network.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use limpet_network::activator::{self, Doors};
 use limpet_network::dns;
 use limpet_network::names::Names;
 use limpet_network::neighbours::{self, Neighbours, Told, View};
+use limpet_network::picture::ServiceKey;
 use tokio::sync::{mpsc, watch};
 
 use crate::start::chain;
@@ -21,6 +24,8 @@ pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub enum News {
     /// A neighbour said something, or is silent.
     Neighbour(Told),
+    /// Somebody waits for an instance of this service.
+    Needed(ServiceKey),
     /// Names are not answered, and why; none: they are.
     Names(Option<String>),
 }
@@ -74,6 +79,29 @@ pub(super) async fn hear_neighbours(
                 return;
             }
             Err(error) => tracing::warn!("other nodes are not heard: {}", chain(&error)),
+        }
+        tokio::time::sleep(BIND_AGAIN).await;
+    }
+}
+
+/// Holds connections to services that have no instance until the network ends.
+pub(super) async fn hold_connections(
+    listen: SocketAddr,
+    doors: watch::Receiver<Arc<Doors>>,
+    news: mpsc::Sender<News>,
+) {
+    while !news.is_closed() && doors.has_changed().is_ok() {
+        let (needed, mut heard) = mpsc::channel(TOLD_QUEUE);
+        let pass_on = async {
+            while let Some(service) = heard.recv().await {
+                if news.send(News::Needed(service)).await.is_err() {
+                    break;
+                }
+            }
+        };
+        match tokio::join!(activator::run(listen, doors.clone(), needed), pass_on).0 {
+            Ok(()) => return,
+            Err(error) => tracing::warn!("connections are not held at {listen}: {error}"),
         }
         tokio::time::sleep(BIND_AGAIN).await;
     }

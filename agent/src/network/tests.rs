@@ -7,7 +7,7 @@ use limpet_network::picture::{Addresses, Place};
 use limpet_protocol::network::{Neighbour, NeighbourInstance, NetworkedService, NodeNetwork, Peer};
 use limpet_protocol::spec::{Attachment, EndpointMode, ImageSource, Spec};
 
-use super::draw::{Attached, Known, Traits, addresses, draw, told};
+use super::draw::{Attached, Followed, Known, Traits, addresses, draw, told};
 use super::node::Node;
 
 fn network() -> NodeNetwork {
@@ -81,7 +81,7 @@ fn the_picture_is_what_is_known() {
     let picture = draw(&Known {
         network: &network,
         gateway: addresses(network.subnet, network.subnet6, 1).unwrap(),
-        spread: &BTreeSet::new(),
+        followed: &Followed::default(),
         attached: &attached,
         virtual_addresses: &BTreeMap::from([(web, virtual_address)]),
         neighbours: &BTreeMap::from(neighbours),
@@ -153,7 +153,7 @@ fn where_an_instance_is_now_counts_before_where_it_was_last_seen() {
         let picture = draw(&Known {
             network: &network,
             gateway: addresses(network.subnet, network.subnet6, 1).unwrap(),
-            spread: &BTreeSet::new(),
+            followed: &Followed::default(),
             attached: &BTreeMap::new(),
             virtual_addresses: &BTreeMap::new(),
             neighbours: &BTreeMap::from(neighbours),

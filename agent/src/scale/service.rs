@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use limpet_protocol::id::{InstanceId, ServiceName, Slot};
-use limpet_protocol::scale::{MetricSource, MetricTarget, Per, ScaleLimit, ScaleReport, Scaling};
+use limpet_protocol::scale::{MetricSource, MetricTarget, ScaleLimit, ScaleReport, Scaling};
 use limpet_protocol::spec::Resources;
 
 use super::figure::Reading;
@@ -275,12 +275,7 @@ impl Service {
     pub(super) fn report(&self, (application, service): &ServiceKey) -> Option<ScaleReport> {
         let scaler = self.scaler.as_ref()?;
         let decision = scaler.newest();
-        let idle = match self.scaling.policy.per {
-            Per::Node => Vec::new(),
-            Per::Application => {
-                self.given.iter().filter(|slot| !self.chosen.contains(slot)).copied().collect()
-            }
-        };
+        let idle = self.given.iter().filter(|slot| !self.chosen.contains(slot)).copied().collect();
         Some(ScaleReport {
             application: application.clone(),
             service: service.clone(),

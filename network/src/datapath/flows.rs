@@ -12,7 +12,7 @@ use core::net::IpAddr;
 use std::collections::BTreeSet;
 
 use crate::netlink::{ACKNOWLEDGE, Attribute, Batch, DUMP, REQUEST, Refused, Socket, attributes};
-use crate::rules::{Ruleset, Set, Transport, Value};
+use crate::rules::{HELD, Ruleset, Set, Transport, Value};
 
 /// The subsystem in the type of each message (`NFNL_SUBSYS_CTNETLINK`), and `enum cntl_msg_types`.
 const GET: u16 = (1 << 8) | 1;
@@ -76,10 +76,11 @@ impl Change {
     }
 }
 
-/// The addresses that connections are led to.
+/// The addresses that connections are led to. Those that are held by the node itself go on when new ones
+/// are not held any more.
 fn rows(rules: &Ruleset) -> BTreeSet<IpAddr> {
     let mut rows = BTreeSet::new();
-    for set in rules.sets.values() {
+    for (_, set) in rules.sets.iter().filter(|(name, _)| !name.starts_with(HELD)) {
         if let Set::Row(_, addresses) = set {
             rows.extend(addresses);
         }

@@ -25,6 +25,7 @@ fn service(networks: &[(&str, &[&str])], virtual_address: u8, mode: EndpointMode
         virtual_address: v4([10, 128, 0, virtual_address]),
         mode,
         spread: false,
+        wakes: false,
         ports: vec![],
     }
 }

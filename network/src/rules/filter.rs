@@ -133,6 +133,11 @@ fn draw_input(drawing: &mut Drawing<'_>) {
         }
         let echo = Statement::EchoRequest(family);
         drawing.rule(chain, [is(Side::Destination, gateway), echo, Statement::Accept]);
+        if let Some(port) = drawing.ground.holding_port.map(Statement::Port) {
+            let tcp = Statement::Transport(Transport::Tcp);
+            let held = [is(Side::Destination, gateway), tcp, port, Statement::Translated];
+            drawing.rule(chain, held.into_iter().chain([Statement::Accept]));
+        }
     }
     drawing.rule(chain, [Statement::Goto("closed".into())]);
     draw_closed(drawing);

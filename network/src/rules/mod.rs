@@ -22,6 +22,7 @@ pub use ruleset::{
     Chain, Devices, Direction, Family, Field, Hook, Point, Refusal, Ruleset, Set, Side, Statement,
     Transport, Value,
 };
+pub(crate) use translate::HELD;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +40,8 @@ pub struct Ground {
     pub tunnel: Option<String>,
     /// The TCP port on the gateway address where neighbours tell each other of their instances.
     pub neighbour_port: Option<u16>,
+    /// The TCP port on the gateway address where connections to services are held that wake by them.
+    pub holding_port: Option<u16>,
     /// Where nobody forwarded packets before Limpet: all that is not its own is dropped there.
     pub sole_forwarder: SoleForwarder,
 }

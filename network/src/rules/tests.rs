@@ -55,6 +55,7 @@ fn ground(tunnel: bool) -> Ground {
         tag,
         tunnel: tunnel.then(|| tag.tunnel_device()),
         neighbour_port: tunnel.then_some(7946),
+        holding_port: None,
         sole_forwarder: SoleForwarder { v4: true, v6: tunnel },
     }
 }
@@ -76,6 +77,7 @@ fn service(number: u8, ports: Vec<PublishedPort>) -> Service {
         virtual_address: addresses(&format!("10.128.0.{number}"), Some(&v6)),
         mode: EndpointMode::Vip,
         spread: false,
+        wakes: false,
         ports,
     }
 }

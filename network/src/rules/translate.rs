@@ -20,6 +20,9 @@ use crate::picture::{Instance, Picture, Place, Service, ServiceKey};
 const DESTINATION: i32 = -100;
 const SOURCE: i32 = 100;
 
+/// What names of chains and rows begin with that lead to where connections are held.
+pub(crate) const HELD: &str = "held/";
+
 /// Draws all chains that translate.
 pub(super) fn draw(drawing: &mut Drawing<'_>, members: &Members) {
     for family in drawing.families.clone() {
@@ -50,6 +53,10 @@ fn draw_service(drawing: &mut Drawing<'_>, key: &ServiceKey, service: &Service) 
     let endpoints = drawing.picture.endpoints(key);
     let instances = || endpoints.iter().map(|(_, instance)| *instance);
     let is_here = |instance: &&Instance| matches!(instance.place, Place::Here(_));
+    let holding = drawing.ground.holding_port.filter(|_| service.wakes && endpoints.is_empty());
+    if let Some(port) = holding {
+        return draw_held(drawing, service, (&name, port));
+    }
     for family in drawing.families.clone() {
         let all = row(instances(), family);
         let here = row(instances().filter(is_here), family);
@@ -69,6 +76,36 @@ fn draw_service(drawing: &mut Drawing<'_>, key: &ServiceKey, service: &Service) 
             }
         }
         draw_published(drawing, key, service, family);
+    }
+}
+
+/// Nobody is ready: TCP connections go to where they are held.
+fn draw_held(drawing: &mut Drawing<'_>, service: &Service, (name, port): (&str, u16)) {
+    for family in drawing.families.clone() {
+        let six = family == Family::V6;
+        let Some(gateway) = Picture::address_of(&drawing.picture.gateway, six) else { continue };
+        let chain = format!("{HELD}{name}");
+        let tcp = Statement::Transport(Transport::Tcp);
+        let to = balance(drawing, &chain, family, &[gateway], Some(port));
+        drawing.rule(&chain, [tcp, to]);
+        if let Some(address) = Picture::address_of(&service.virtual_address, six) {
+            drawing.lead(&of_family("services", family), vec![Value::Address(address)], &chain);
+        }
+        for published in service.ports.iter().filter(|it| !it.udp && !it.host_mode) {
+            let Some((number, _)) = published.published else { continue };
+            let bound = published.host_ip.as_deref().map(str::parse::<IpAddr>);
+            let key = vec![Value::Transport(Transport::Tcp), Value::Port(number)];
+            match bound {
+                Some(Ok(address)) if !address.is_unspecified() => {
+                    if Family::of(address) == family {
+                        let key = [vec![Value::Address(address)], key].concat();
+                        drawing.lead(&of_family("bound-ports", family), key, &chain);
+                    }
+                }
+                Some(Err(_)) => {}
+                _ => drawing.lead(&of_family("ports", family), key, &chain),
+            }
+        }
     }
 }
 

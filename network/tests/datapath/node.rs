@@ -159,7 +159,13 @@ impl Node {
                 picture.virtual_addresses6,
             ),
             picture,
-            ground: Ground { tag, tunnel: None, neighbour_port: None, sole_forwarder },
+            ground: Ground {
+                tag,
+                tunnel: None,
+                neighbour_port: None,
+                holding_port: None,
+                sole_forwarder,
+            },
         }
     }
 
@@ -212,6 +218,7 @@ impl Node {
             virtual_address,
             mode: EndpointMode::Vip,
             spread: false,
+            wakes: false,
             ports: vec![],
         });
         service.networks.extend(networks.iter().map(|network| (network.clone(), vec![])));

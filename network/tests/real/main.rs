@@ -12,5 +12,4 @@
 mod dns;
 mod neighbours;
 mod place;
-mod proxy;
 mod tunnel;

@@ -1,6 +1,6 @@
 //! Services follow their load, on a node and over the fleet, with the balancer in front.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn fleet(nodes: &[&str]) -> Fleet {
 }
 
 /// A web server that is at its target with two connections.
-fn compose(per: &str, max: u32) -> String {
+fn compose(per: &str, (min, max): (u32, u32)) -> String {
     format!(
         "
 services:
@@ -33,7 +33,7 @@ services:
     deploy:
       x-autoscale:
         per: {per}
-        min: 1
+        min: {min}
         max: {max}
         connections: 2
         down: {{window: 2s}}
@@ -89,7 +89,7 @@ fn talk(address: SocketAddr, ends: &AtomicBool) -> std::io::Result<()> {
 #[test]
 fn a_node_runs_more_under_load_and_fewer_without() {
     let fleet = fleet(&["n1"]);
-    fleet.apply("shop", &compose("node", 3), &["--wait"]);
+    fleet.apply("shop", &compose("node", (1, 3)), &["--wait"]);
     assert_eq!(serving(&fleet), (1, 1));
     under_load(&fleet, ("n1", 6), || {
         wait_for("three instances", || (serving(&fleet) == (3, 1)).then_some(()));
@@ -106,7 +106,7 @@ fn a_node_runs_more_under_load_and_fewer_without() {
 #[test]
 fn without_a_controller_a_node_goes_on_to_follow_the_load() {
     let mut fleet = fleet(&["n1"]);
-    fleet.apply("shop", &compose("node", 3), &["--wait"]);
+    fleet.apply("shop", &compose("node", (1, 3)), &["--wait"]);
     fleet.kill_controller();
     let runs = |fleet: &Fleet| fleet.node("n1").container_pids().len();
     assert_eq!(runs(&fleet), 1);
@@ -122,7 +122,7 @@ fn without_a_controller_a_node_goes_on_to_follow_the_load() {
 #[test]
 fn load_on_one_node_is_shared_by_three_and_given_back() {
     let fleet = fleet(&["n1", "n2", "n3"]);
-    fleet.apply("shop", &compose("application", 3), &["--wait"]);
+    fleet.apply("shop", &compose("application", (1, 3)), &["--wait"]);
     assert_eq!(serving(&fleet), (1, 1));
     let idle = |fleet: &Fleet| fleet.instances().iter().filter(|it| it["phase"] == "idle").count();
     assert_eq!(idle(&fleet), 2);
@@ -132,4 +132,34 @@ fn load_on_one_node_is_shared_by_three_and_given_back() {
         assert!(explained.contains("3 over the fleet, between 1 and 3"), "{explained}");
     });
     wait_for("one node", || (serving(&fleet) == (1, 1) && idle(&fleet) == 2).then_some(()));
+}
+
+#[test]
+fn the_first_connection_wakes_a_service_that_has_no_instance_and_is_held() {
+    let mut fleet = fleet(&["n1"]);
+    fleet.apply("shop", &compose("node", (0, 2)), &["--wait"]);
+    assert_eq!(serving(&fleet), (0, 0));
+    let address: SocketAddr = format!("{}:8080", fleet.site().address("n1")).parse().unwrap();
+    let ask = |fleet: &Fleet| {
+        fleet.site().at("hub", || {
+            let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5)).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+            stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        })
+    };
+    let rests = |fleet: &Fleet| {
+        let none = || fleet.node("n1").container_pids().is_empty().then_some(());
+        wait_for("no container", none);
+    };
+    let answer = ask(&fleet);
+    assert!(answer.contains("hello from shop.web.1"), "{answer}");
+    rests(&fleet);
+    // Also without anybody who could be asked.
+    fleet.kill_controller();
+    let answer = ask(&fleet);
+    assert!(answer.contains("hello from shop.web.1"), "{answer}");
+    rests(&fleet);
 }

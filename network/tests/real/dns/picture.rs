@@ -29,6 +29,7 @@ pub(super) fn picture(workers: u8) -> Picture {
         virtual_address: v4([10, 128, 0, n]),
         mode,
         spread: false,
+        wakes: false,
         ports: vec![],
     };
     let instance = |address, network: &str, leads_outside| Instance {
