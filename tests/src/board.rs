@@ -19,6 +19,8 @@ use crate::process::{Running, program};
 pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
 /// How a board names the machine that it is emulated on.
 pub const HOST: &str = "10.0.2.2";
+/// The device tree of the Raspberry Pi that QEMU emulates.
+const RASPBERRY_TREE: &str = "bcm2837-rpi-3-b.dtb";
 /// How long a read from the console waits.
 const CONSOLE_WAIT: Duration = Duration::from_millis(200);
 /// How long a command in the shell may take before it is typed again.
@@ -68,7 +70,11 @@ impl EmulatedBoard {
             "--output",
             image,
         ]);
-        let quiet = ["--set", "board.console=true", "--set", "board.time-servers=[]"];
+        let mut quiet = vec!["--set", "board.console=true", "--set", "board.time-servers=[]"];
+        if kind == Board::RaspiArm64 {
+            // Whoever starts the emulated watchdog of this chip is restarted at once.
+            quiet.extend(["--set", "board.watchdog-seconds=0"]);
+        }
         limpet(&[&["flash", "personalize", image], quiet.as_slice(), settings].concat());
         board
     }
@@ -101,30 +107,46 @@ impl EmulatedBoard {
             self.console_socket().display(),
             self.console_log().display()
         ));
-        command.args(["-serial", "chardev:line"]);
-        command
-            .arg("-drive")
-            .arg(format!("if=none,id=card,format=raw,file={}", self.card().display()));
-        command.args(["-device", "virtio-blk-pci,drive=card"]);
-        if wire == Wire::Plugged {
-            command.args(["-netdev", "user,id=net,ipv6=off"]);
-            command.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
-        }
+        self.plug_in(&mut command, wire);
         self.qemu = Some(Running::start("qemu", &self.folder, &mut command));
+    }
+
+    /// Gives the machine its serial line, its card and its network.
+    fn plug_in(&self, command: &mut Command, wire: Wire) {
+        let card = self.card().display().to_string();
+        let drive = command.arg("-drive");
+        let network = if let Board::RaspiArm64 = self.kind {
+            drive.arg(format!("if=sd,format=raw,file={card}"));
+            let tree = self.folder.join(RASPBERRY_TREE);
+            fs::write(&tree, board::boot_file(&self.card(), RASPBERRY_TREE).unwrap()).unwrap();
+            command.arg("-dtb").arg(tree);
+            // Its first serial line is that of Bluetooth.
+            command.args(["-serial", "null"]);
+            "usb-net,netdev=net"
+        } else {
+            drive.arg(format!("if=none,id=card,format=raw,file={card}"));
+            command.args(["-device", "virtio-blk-pci,drive=card"]);
+            "virtio-net-pci,netdev=net,romfile="
+        };
+        command.args(["-serial", "chardev:line"]);
+        if wire == Wire::Plugged {
+            command.args(["-netdev", "user,id=net,ipv6=off", "-device", network]);
+        }
     }
 
     /// QEMU with the processor and the memory of the board.
     fn machine(&self) -> Command {
         let root = cross().join("qemu");
-        let (program, options) = match self.kind {
-            Board::VirtArm64 => (
-                "qemu-system-aarch64",
-                ["-M", "virt", "-cpu", "cortex-a72", "-m", "512", "-smp", "2"],
-            ),
-            Board::VirtAmd64 => {
-                ("qemu-system-x86_64", ["-M", "q35", "-cpu", "max", "-m", "512", "-smp", "2"])
+        let (program, options): (_, &[&str]) = match self.kind {
+            Board::VirtArm64 => {
+                let options = &["-M", "virt", "-cpu", "cortex-a72", "-m", "512", "-smp", "2"];
+                ("qemu-system-aarch64", options)
             }
-            other => panic!("{other} is not emulated with virtual devices"),
+            Board::VirtAmd64 => {
+                ("qemu-system-x86_64", &["-M", "q35", "-cpu", "max", "-m", "512", "-smp", "2"])
+            }
+            Board::RaspiArm64 => ("qemu-system-aarch64", &["-M", "raspi3b"]),
+            other => panic!("{other} is not emulated here"),
         };
         let mut command = Command::new(root.join("usr/bin").join(program));
         let libraries = ["usr/lib", "lib"].map(|it| root.join(it).join("x86_64-linux-gnu"));

@@ -118,6 +118,12 @@ fn a_64_bit_arm_board_lives_through_power_cuts() {
 
 #[test]
 #[ignore = "boots an emulated board: tests/boards"]
+fn a_raspberry_pi_lives_through_power_cuts() {
+    life(Board::RaspiArm64, "linux/arm64", "arm64", "aarch64");
+}
+
+#[test]
+#[ignore = "boots an emulated board: tests/boards"]
 fn a_pc_with_cgroup_v2_lives_through_power_cuts() {
     life(Board::VirtAmd64, "linux/amd64", "amd64", "x86_64");
 }

@@ -1,0 +1,68 @@
+//! What a board costs that has nothing to do: nothing is written to its card. Memory and sizes are shown.
+
+use limpet_images::board::{self, Board};
+use limpet_images::{ImageBuilder, Layer};
+use limpet_tests::board::{EmulatedBoard, HOST, Wire, busybox, wait_for_board};
+use limpet_tests::fleet::Fleet;
+
+/// How many instances do nothing.
+const INSTANCES: usize = 10;
+/// How long nothing may be written, as long as the kernel keeps changed pages of files before it writes them
+/// (`vm.dirty_expire_centisecs`), twice.
+const IDLE_SECONDS: u64 = 60;
+
+fn sleeper() -> Vec<u8> {
+    let mut layer = Layer::new();
+    for folder in ["bin", "dev", "etc", "proc", "sys"] {
+        layer.folder(folder, 0o755);
+    }
+    layer.folder("tmp", 0o1777).file("bin/busybox", 0o755, &busybox("arm64"));
+    layer.hard_link("bin/sleep", "bin/busybox");
+    let mut builder = ImageBuilder::new("sleeper:1");
+    builder.platforms(&["linux/arm64".parse().unwrap()]).layer(&layer);
+    builder.command(&["/bin/sleep", "1000000"]).archive()
+}
+
+/// Sectors written to the card, as `/proc/diskstats` counts them.
+fn written(board: &mut EmulatedBoard) -> u64 {
+    let line = board.shell("grep ' vda ' /proc/diskstats");
+    line.split_whitespace().nth(9).unwrap().parse().unwrap()
+}
+
+#[test]
+#[ignore = "boots an emulated board: tests/boards"]
+fn an_idle_arm_board_writes_nothing() {
+    let fleet = Fleet::start();
+    let token = fleet.limpet_json(&["token", "create"]);
+    let token = token["token"].as_str().unwrap();
+    let broker = format!("mqtt://{HOST}:{}", fleet.mqtt_port());
+    let settings = ["--host-name", "pump", "--controller", &broker, "--token", token];
+    let mut board = EmulatedBoard::make(Board::VirtArm64, &fleet.folder().join("board"), &settings);
+    fleet.load_image(&sleeper());
+    board.switch_on(Wire::Plugged);
+    let compose =
+        format!("services: {{rest: {{image: 'sleeper:1', deploy: {{replicas: {INSTANCES}}}}}}}");
+    fleet.apply("sea", &compose, &[]);
+    wait_for_board("all instances to run", || {
+        let all = fleet.instances();
+        let running = all.iter().filter(|it| it["phase"] == "running").count();
+        (running == INSTANCES).then_some(())
+    });
+    board.shell("sync; sync; sleep 8; sync");
+    let before = written(&mut board);
+    for _ in 0..IDLE_SECONDS / 10 {
+        board.shell("sleep 10");
+    }
+    board.shell("sync");
+    let sectors = written(&mut board) - before;
+    let pss = board.shell(
+        "grep -h '^Pss:' $(for p in $(pidof limpet-agent); do echo /proc/$p/smaps_rollup; done)",
+    );
+    let private = board.shell("grep -h '^Pss_Anon:' $(for p in $(pidof limpet-agent); do echo /proc/$p/smaps_rollup; done)");
+    let free = board.shell("free -k | head -n 2; cut -d ' ' -f 1 /proc/uptime");
+    let initramfs = board::boot_file(&board.card(), board::INITRAMFS).unwrap().len();
+    eprintln!(
+        "written in {IDLE_SECONDS} s: {sectors} sectors\nagent and keeper, {INSTANCES} instances: {pss}\n{private}\n{free}\ninitrd.img {initramfs} bytes"
+    );
+    assert_eq!(sectors, 0, "an idle board writes nothing to its card");
+}
