@@ -1,8 +1,8 @@
 //! `limpet.toml` of a board, taken apart.
 //!
 //! In: the file on the boot partition, which people change by hand. Out: `agent.toml` for the agent, `env`
-//! for the scripts of the image, and the settings of Wi-Fi. A file that is not in order is said so, and
-//! the last one that was takes its place: a slip in the editor may not take a board out of the fleet.
+//! for the scripts of the image. A file that is not in order is said so, and the last one that was takes
+//! its place: a slip in the editor may not take a board out of the fleet.
 
 use std::fs;
 use std::io;
@@ -20,8 +20,6 @@ const MAX_BYTES: usize = 64 * 1024;
 const TIME_SERVERS: [&str; 2] = ["0.debian.pool.ntp.org", "1.debian.pool.ntp.org"];
 const ZRAM_PERCENT: u8 = 50;
 const WATCHDOG_SECONDS: u8 = 15;
-/// Passphrases that WPA takes (IEEE 802.11, 8 to 63 characters).
-const PASSPHRASE_CHARACTERS: std::ops::RangeInclusive<usize> = 8..=63;
 
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -65,9 +63,6 @@ pub(super) enum ContentError {
         /// As it was given.
         value: String,
     },
-    /// Wi-Fi's own rule.
-    #[error("wifi.passphrase must have 8 to 63 characters")]
-    Passphrase,
     /// An address without what belongs to it.
     #[error("network.address {0:?}: write ADDRESS/PREFIX, such as 192.168.1.70/24")]
     Address(String),
@@ -80,7 +75,6 @@ pub(super) struct Settings {
     agent: Table,
     board: Board,
     network: Network,
-    wifi: Wifi,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,14 +94,6 @@ struct Network {
     address: Option<String>,
     gateway: Option<IpAddr>,
     name_servers: Vec<IpAddr>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct Wifi {
-    ssid: Option<String>,
-    passphrase: Option<String>,
-    country: Option<String>,
 }
 
 impl Settings {
@@ -151,10 +137,6 @@ impl Settings {
             return Err(ContentError::TooLarge);
         }
         let settings: Self = toml::from_str(text)?;
-        let passphrase = settings.wifi.passphrase.as_deref();
-        if passphrase.is_some_and(|it| !PASSPHRASE_CHARACTERS.contains(&it.chars().count())) {
-            return Err(ContentError::Passphrase);
-        }
         // Made once to see whether it can be.
         settings.environment().map(|_| settings)
     }
@@ -163,11 +145,7 @@ impl Settings {
         let content = |source| SettingsError::Content { path: into.to_owned(), source };
         let environment = self.environment().map_err(content)?;
         let agent = self.agent.to_string();
-        for (name, text) in [
-            ("env", environment),
-            ("agent.toml", agent),
-            ("wpa_supplicant.conf", self.wifi.configuration()),
-        ] {
+        for (name, text) in [("env", environment), ("agent.toml", agent)] {
             let path = into.join(name);
             fs::write(&path, text).map_err(|source| SettingsError::Access {
                 attempt: "write",
@@ -180,7 +158,7 @@ impl Settings {
 
     /// Assignments for a shell. Each value is of characters that mean nothing to one.
     fn environment(&self) -> Result<String, ContentError> {
-        let Self { board, network, wifi, .. } = self;
+        let Self { board, network, .. } = self;
         let servers = board.time_servers.clone();
         let servers = servers.unwrap_or_else(|| TIME_SERVERS.map(str::to_owned).to_vec());
         let address = network.address.clone().unwrap_or_default();
@@ -191,7 +169,6 @@ impl Settings {
         if !address.is_empty() && !whole {
             return Err(ContentError::Address(address));
         }
-        let has_wifi = if wifi.ssid.is_some() { "yes" } else { "" };
         let name_servers: Vec<_> = network.name_servers.iter().map(IpAddr::to_string).collect();
         let mut text = String::new();
         for (name, variable, value) in [
@@ -212,7 +189,6 @@ impl Settings {
                 network.gateway.map(|it| it.to_string()).unwrap_or_default(),
             ),
             ("network.name-servers", "NAME_SERVERS", name_servers.join(" ")),
-            ("wifi.ssid", "WIFI_SSID", has_wifi.to_owned()),
         ] {
             let plain = |it: char| it.is_ascii_alphanumeric() || ".:/-_ ".contains(it);
             if !value.chars().all(plain) {
@@ -226,24 +202,6 @@ impl Settings {
 
 fn told(given: Option<u8>, default: u8) -> String {
     given.unwrap_or(default).to_string()
-}
-
-impl Wifi {
-    /// As wpa_supplicant.conf(5) has it. The name is in hexadecimal, which takes any; empty without Wi-Fi.
-    fn configuration(&self) -> String {
-        let Some(ssid) = &self.ssid else { return String::new() };
-        let mut text = String::from("ctrl_interface=/run/wpa_supplicant\n");
-        if let Some(country) = &self.country {
-            let letters: String = country.chars().filter(char::is_ascii_alphabetic).collect();
-            text += &format!("country={}\n", letters.to_uppercase());
-        }
-        let name: String = ssid.bytes().map(|byte| format!("{byte:02x}")).collect();
-        let key = match &self.passphrase {
-            Some(passphrase) => format!("psk=\"{}\"", passphrase.replace(['\n', '\r'], "")),
-            None => "key_mgmt=NONE".to_owned(),
-        };
-        text + &format!("network={{\n    ssid={name}\n    {key}\n}}\n")
-    }
 }
 
 fn keep(path: &Path, text: &str) -> Result<(), SettingsError> {
@@ -271,7 +229,7 @@ mod tests {
     fn scripts_get_plain_assignments() {
         let told = environment(
             "[board]\nhost-name = \"pump-7\"\ntime-servers = [\"a.example\", \"10.0.0.1\"]\nzram-percent = 0\n\
-             [network]\naddress = \"10.0.0.7/24\"\ngateway = \"10.0.0.1\"\n[wifi]\nssid = \"Ä\"\n",
+             [network]\naddress = \"10.0.0.7/24\"\ngateway = \"10.0.0.1\"\n",
         );
         for line in [
             "HOST_NAME='pump-7'",
@@ -281,7 +239,6 @@ mod tests {
             "CONSOLE='false'",
             "ADDRESS='10.0.0.7/24'",
             "GATEWAY='10.0.0.1'",
-            "WIFI_SSID='yes'",
         ] {
             assert!(told.iter().any(|it| it == line), "{line} in {told:?}");
         }
@@ -289,24 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn what_a_shell_or_a_radio_would_not_take_is_refused() {
+    fn what_a_shell_would_not_take_is_refused() {
         assert!(refused("[board]\nhost-name = \"a'; reboot '\"").contains("letters, digits"));
         assert!(refused("[network]\naddress = \"10.0.0.7\"").contains("ADDRESS/PREFIX"));
         assert!(refused("[network]\naddress = \"10.0.0.7/`x`\"").contains("ADDRESS/PREFIX"));
-        assert!(refused("[wifi]\nssid = \"a\"\npassphrase = \"short\"").contains("8 to 63"));
         assert!(refused("[bord]\n").contains("bord"));
         assert!(refused(&" ".repeat(MAX_BYTES + 1)).contains("more than"));
-    }
-
-    #[test]
-    fn wifi_has_its_own_file() {
-        let told = |text: &str| Settings::parse(text).unwrap().wifi.configuration();
-        assert_eq!(told(""), "");
-        assert_eq!(
-            told("[wifi]\nssid = \"sea\"\npassphrase = \"low tide 1\"\ncountry = \"de\""),
-            "ctrl_interface=/run/wpa_supplicant\ncountry=DE\nnetwork={\n    ssid=736561\n    psk=\"low tide 1\"\n}\n"
-        );
-        assert!(told("[wifi]\nssid = \"open\"").contains("key_mgmt=NONE"));
     }
 
     #[test]

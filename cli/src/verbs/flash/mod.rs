@@ -82,12 +82,6 @@ struct PersonalizeArgs {
     /// The host name, for an image of one board
     #[arg(long, value_name = "NAME")]
     host_name: Option<String>,
-    /// The Wi-Fi to use instead of Ethernet
-    #[arg(long, value_name = "NAME")]
-    wifi_ssid: Option<String>,
-    /// Its passphrase
-    #[arg(long, value_name = "PASSPHRASE", requires = "wifi_ssid")]
-    wifi_passphrase: Option<String>,
     /// Any other setting of limpet.toml, its value in TOML; may be given several times
     #[arg(long = "set", value_name = "TABLE.NAME=VALUE", value_parser = pair)]
     settings: Vec<(String, String)>,
@@ -148,8 +142,6 @@ fn changed(text: &str, args: &PersonalizeArgs) -> Result<String, SettingError> {
         ("agent", "controller", &args.controller),
         ("agent", "join-token", &args.token),
         ("board", "host-name", &args.host_name),
-        ("wifi", "ssid", &args.wifi_ssid),
-        ("wifi", "passphrase", &args.wifi_passphrase),
     ] {
         if let Some(value) = value {
             text = set(&text, table, name, &quoted(value))?;
@@ -186,8 +178,6 @@ mod tests {
                 ("a.b".to_owned(), "c".to_owned()),
             ],
             host_name: None,
-            wifi_ssid: Some("sea".to_owned()),
-            wifi_passphrase: None,
             settings: vec![("board.console".to_owned(), "true".to_owned())],
         };
         let text = changed(include_str!("../../../../images/boards/limpet.toml"), &args).unwrap();
@@ -196,7 +186,6 @@ mod tests {
             "join-token = \"t\"",
             "site = \"north\"",
             "\"a.b\" = \"c\"",
-            "ssid = \"sea\"",
             "console = true",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in {text}");
