@@ -19,3 +19,11 @@ bench:
 # The agent for a 64-bit Raspberry Pi.
 cross target="aarch64-unknown-linux-musl":
     CROSS_CONFIG="$PWD/cross.toml" cross build --release --target {{target}} -p limpet-agent --no-default-features
+
+# The same, and for other boards, without cross: images/cross/build lists the targets.
+agent target="aarch64-unknown-linux-musl":
+    images/cross/build {{target}}
+
+# Emulated boards (root).
+boards *ARGS:
+    tests/boards {{ARGS}}
