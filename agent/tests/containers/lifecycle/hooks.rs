@@ -36,13 +36,23 @@ async fn hooks_run_once_and_in_their_order() {
     web.hooks.pre_stop = vec![hook("sleep 0.1; echo leaves >> /shared/log")];
     web.healthcheck = shell("test ! -e /shared/sick && touch /shared/well");
     life.want(&[web], UpdateOrder::StopFirst);
-    let begun = life.while_agent_runs(lines(&life, 2)).await;
+    let well = life.shared().join("well");
+    let begun = life.while_agent_runs(async {
+        let begun = lines(&life, 2).await;
+        // A check that comes later: by then the agent knows that the hook ended.
+        std::fs::remove_file(&well).ok();
+        while !well.exists() {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        begun
+    });
+    let begun = begun.await;
     assert_eq!(begun, "first\nsecond in /tmp as 33\n");
     // The container goes on; the next agent knows what was done for it.
     life.seen.lock().unwrap().clear();
-    std::fs::remove_file(life.shared().join("well")).ok();
+    std::fs::remove_file(&well).ok();
     let ended = life.while_agent_runs(async {
-        while !life.shared().join("well").exists() {
+        while !well.exists() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         std::fs::write(life.shared().join("sick"), "").unwrap();
