@@ -72,10 +72,15 @@ impl Networks {
         (0..rounds).map(|_| once()).collect()
     }
 
-    /// Milliseconds during which connections are led to an instance that died.
+    /// Milliseconds during which connections are led to an instance that died. Both nodes run something of
+    /// the application: only such nodes have its ports.
     pub(crate) fn failovers(&mut self, at: &str, rounds: usize) -> Vec<f64> {
         self.apply(
-            "    command: [web, '0.0.0.0:8080']\n    ports: ['8080:8080']\n    x-probe: {ready: {tcp: {port: 8080}, interval: 100ms}}\n    deploy: {replicas: 2, placement: {constraints: [node.labels.role == near]}}",
+            "    command: [web, '0.0.0.0:8080']\n    ports: ['8080:8080']\n    x-probe: {ready: {tcp: {port: 8080}, interval: 100ms}}\n    deploy: {replicas: 2, placement: {constraints: [node.labels.role == near]}}
+  other:
+    image: limpet-demo
+    command: [stamp]
+    deploy: {placement: {constraints: [node.labels.role == far]}}",
         );
         let address: SocketAddr =
             format!("{}:8080", self.fleet.site().address(at)).parse().unwrap();
