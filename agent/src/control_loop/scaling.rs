@@ -7,7 +7,7 @@ use std::time::Duration;
 use limpet_protocol::event::EventKind;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
-use limpet_protocol::scale::{Figure, ScaleReport};
+use limpet_protocol::scale::{Figure, ScaleReport, in_words};
 
 use super::checks::network_of;
 use super::{ControlLoop, Images, Job, Wanted, WantedInstance};
@@ -261,13 +261,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 
 /// `cpu 92 of 60, queue ? of 100`.
 fn words(figures: &[Figure]) -> String {
-    let number = |thousandths: u64| match (thousandths / 1_000, thousandths % 1_000) {
-        (whole, 0) => whole.to_string(),
-        (whole, rest) => format!("{whole}.{}", rest / 100),
-    };
     let word = |figure: &Figure| {
-        let value = figure.value.map_or_else(|| "?".to_owned(), number);
-        format!("{} {value} of {}", figure.metric, number(figure.target))
+        let value = figure.value.map_or_else(|| "?".to_owned(), in_words);
+        format!("{} {value} of {}", figure.metric, in_words(figure.target))
     };
     let all: Vec<String> = figures.iter().map(word).collect();
     let mut all = all.join(", ");

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use limpet_controller::api::types::{FigureView, InstanceView, LoadList, LoadView, NodeScaleView};
+use limpet_protocol::scale::in_words;
 use serde::Serialize;
 
 use crate::client::Client;
@@ -130,13 +131,9 @@ fn scale_columns() -> [Column<ScaleRow>; 7] {
 
 /// `cpu 92.3/60, queue ?/100`.
 fn figures(node: &NodeScaleView) -> String {
-    let number = |thousandths: u64| match (thousandths / 1_000, thousandths % 1_000 / 100) {
-        (whole, 0) => whole.to_string(),
-        (whole, tenths) => format!("{whole}.{tenths}"),
-    };
     let one = |figure: &FigureView| {
-        let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), number);
-        format!("{} {value}/{}", figure.metric, number(figure.target_thousandths))
+        let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), in_words);
+        format!("{} {value}/{}", figure.metric, in_words(figure.target_thousandths))
     };
     node.figures.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -3,13 +3,27 @@
 use super::Shape::{
     Bool, Bytes, Choice, Command, Duration, Integer, List, Map, Number, Pairs, Text, Texts,
 };
-use super::{Section, honoured, noted, refused, reported, within};
+use super::{Key, Section, honoured, noted, refused, reported, within};
 
 const CONDITIONS: &[&str] =
     &["service_started", "service_healthy", "service_completed_successfully"];
 const WATCH: &[&str] = &["rebuild", "sync", "restart", "sync+restart", "sync+exec"];
 const RECURSIVE: &[&str] = &["enabled", "disabled", "writable", "readonly"];
 const VOLUME_TYPES: &[&str] = &["bind", "volume", "tmpfs", "cluster", "npipe", "image"];
+
+/// What can be said of each command of `post_start` and `pre_stop`.
+const HOOK: &[Key] = &[
+    within("[]", Map),
+    honoured("[].command", Command),
+    honoured("[].user", Text),
+    noted(
+        "[].privileged",
+        Bool,
+        "`false`; `true` is refused: a hook can do what its container can",
+    ),
+    honoured("[].working_dir", Text),
+    honoured("[].environment", Pairs),
+];
 
 pub(super) const SECTIONS: &[Section] = &[
     Section {
@@ -186,36 +200,8 @@ pub(super) const SECTIONS: &[Section] = &[
             honoured("ulimits.*.soft", Integer),
         ],
     },
-    Section {
-        prefix: "services.*.post_start",
-        keys: &[
-            within("[]", Map),
-            honoured("[].command", Command),
-            honoured("[].user", Text),
-            noted(
-                "[].privileged",
-                Bool,
-                "`false`; `true` is refused: a hook can do what its container can",
-            ),
-            honoured("[].working_dir", Text),
-            honoured("[].environment", Pairs),
-        ],
-    },
-    Section {
-        prefix: "services.*.pre_stop",
-        keys: &[
-            within("[]", Map),
-            honoured("[].command", Command),
-            honoured("[].user", Text),
-            noted(
-                "[].privileged",
-                Bool,
-                "`false`; `true` is refused: a hook can do what its container can",
-            ),
-            honoured("[].working_dir", Text),
-            honoured("[].environment", Pairs),
-        ],
-    },
+    Section { prefix: "services.*.post_start", keys: HOOK },
+    Section { prefix: "services.*.pre_stop", keys: HOOK },
     Section {
         prefix: "services.*.volumes[]",
         keys: &[

@@ -9,7 +9,7 @@ use limpet_protocol::assignment::AssignedService;
 use limpet_protocol::id::{NodeId, Slot};
 use limpet_protocol::scale::{Per, Scaling};
 
-use crate::plan::ServiceKey;
+use crate::plan::{ServiceKey, Standing};
 use crate::scale::{Placed, shares};
 use crate::world::World;
 
@@ -46,6 +46,17 @@ impl World {
         }
         self.reported.insert(key.clone());
         self.stale_services.insert(key.clone());
+    }
+
+    /// What a node that was given up wished for counts no more, until it is back.
+    pub(crate) fn weigh_wishes(&mut self, id: &NodeId, standing: Standing) {
+        if standing == Standing::Lost {
+            self.totals.forget_node(id);
+        } else if let Some(node) = self.fleet.get(id) {
+            for (key, scale) in &node.scales {
+                self.totals.hear(key, id, Some(scale.wish));
+            }
+        }
     }
 
     /// Decides how many have to run over the fleet.

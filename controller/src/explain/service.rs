@@ -2,6 +2,7 @@
 
 use limpet_protocol::application::Service;
 use limpet_protocol::id::SpecHash;
+use limpet_protocol::scale::in_words;
 
 use super::words::{many, short};
 use super::{Chain, Explanation, Link, Part, advice};
@@ -128,13 +129,9 @@ fn load(scale: &ScaleView) -> Link {
 
 /// `n1 runs 2 of 3 that are asked for (most: cpu 92 of 60)`.
 fn of_node(node: &NodeScaleView) -> String {
-    let number = |thousandths: u64| match (thousandths / 1_000, thousandths % 1_000 / 100) {
-        (whole, 0) => whole.to_string(),
-        (whole, tenths) => format!("{whole}.{tenths}"),
-    };
     let figures = node.figures.iter().map(|figure| {
-        let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), number);
-        format!("{} {value} of {}", figure.metric, number(figure.target_thousandths))
+        let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), in_words);
+        format!("{} {value} of {}", figure.metric, in_words(figure.target_thousandths))
     });
     let figures = figures.collect::<Vec<_>>().join(", ");
     let limit = if node.limit == "none" { String::new() } else { format!("{}: ", node.limit) };

@@ -186,6 +186,7 @@ impl World {
         self.stale_services.extend(self.planner.services_on(id).cloned());
         self.look_at_node(id);
         self.plan_node(id);
+        self.weigh_wishes(id, standing);
         if standing == Standing::Ready {
             let observed = self.fleet.get(id).and_then(|node| node.observed);
             self.dispatch.observed(self.now_ms, id, observed);

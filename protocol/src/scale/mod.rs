@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::PolicyError;
 pub use metric::{MetricSource, MetricTarget, Target};
-pub use report::{Figure, ScaleLimit, ScaleReport};
+pub use report::{Figure, ScaleLimit, ScaleReport, in_words};
 
 /// When a service gets more instances or fewer, and how fast.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,8 +79,8 @@ pub enum Per {
     /// ([`crate::id::Slot::beside`]), and needs nobody for it.
     #[default]
     Node,
-    /// The instances over the fleet: the controller grants slots to nodes, and the nodes run as many of
-    /// them as they need.
+    /// The instances over the fleet: every slot has its node from the beginning, and the nodes run as
+    /// many of theirs as they need, or as the controller says that others need.
     Application,
 }
 

@@ -1,6 +1,6 @@
 //! What a node decided about the number of instances, and why.
 
-use alloc::string::String;
+use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +52,20 @@ pub struct Figure {
     /// How many instances it asks for; none if it could not be had.
     #[serde(rename = "w", default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<u32>,
+}
+
+/// A number in thousandths for people, with one digit behind the point where that says something.
+///
+/// ```
+/// use limpet_protocol::scale::in_words;
+/// assert_eq!([92_340, 60_000, 50].map(in_words), ["92.3", "60", "0"]);
+/// ```
+#[must_use]
+pub fn in_words(thousandths: u64) -> String {
+    match (thousandths / 1_000, thousandths % 1_000 / 100) {
+        (whole, 0) => whole.to_string(),
+        (whole, tenths) => alloc::format!("{whole}.{tenths}"),
+    }
 }
 
 /// What keeps a number of instances from what the load asks for.

@@ -80,6 +80,22 @@ async fn a_node_that_needs_more_than_it_has_gets_it_from_others_and_gives_it_bac
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_wished_for_goes_with_it() {
+    let mut rig = Rig::start(Duration::from_millis(300)).await;
+    let token = rig.token().await;
+    let a = rig.agent(&token, "a").await;
+    let mut b = rig.agent(&token, "b").await;
+    rig.sees("both", |v| v.nodes.iter().filter(|n| n.status == "ready").count() == 2).await;
+    rig.apply(scaled(Per::Application, (1, 4))).await;
+    b.holds(|it| bounds(it) == "0/2+1").await;
+    a.wish(4).await;
+    b.holds(|it| bounds(it) == "2/2+2").await;
+    drop(a);
+    b.holds(|it| bounds(it) == "1/4+0").await;
+    rig.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_node_adds_by_itself_is_shown_with_the_service() {
     let mut rig = Rig::start(NEVER).await;
     let token = rig.token().await;
