@@ -161,6 +161,11 @@ name!(
     SessionId, 32, "use lower-case letters and digits", token_character
 );
 
+name!(
+    /// The name of a figure that is published on a topic (`topic` of `x-autoscale`).
+    MetricName, 63, "use letters, digits, '-', '_' and '.', beginning with a letter or digit", service_name
+);
+
 impl NodeId {
     /// The nearest legal node name to any host name: lower case, other characters become `-`.
     #[must_use]

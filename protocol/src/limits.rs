@@ -64,6 +64,13 @@ pub const MAX_REPLICAS: u32 = 10_000;
 pub const MAX_METRICS_PER_SERVICE: usize = 8;
 /// Bytes of a metric's name, of a label of it and of the path where it is had.
 pub const MAX_METRIC_NAME_BYTES: usize = 256;
+/// Topics with figures that one node listens to: with all else that it says when it connects they fit into
+/// its link's queue.
+pub const MAX_METRIC_TOPICS_PER_NODE: usize = 512;
+/// Bytes of a figure that is published: a number with all digits that count, and room for spaces.
+pub const MAX_PUBLISHED_BYTES: usize = 32;
+/// For how long a published figure counts: whoever measures twice a minute may lose one message.
+pub const PUBLISHED_COUNTS_MS: u64 = 60_000;
 /// Largest target of CPU or memory, in hundredths of what is reserved: beyond it nothing is left to follow.
 pub const MAX_SCALE_TARGET_PERCENT: u32 = 10_000;
 /// Longest time for which a wish has to last (`stabilizationWindowSeconds` of Kubernetes has the same).

@@ -9,18 +9,19 @@
 //! assert!("limpet/v2/n/pi-7/want".parse::<Topic>().is_err());
 //! ```
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use core::fmt;
 use core::str::FromStr;
 
-use crate::id::{ContentId, NodeId, SessionId, SpecHash};
+use crate::id::{ApplicationName, ContentId, MetricName, NodeId, ServiceName, SessionId, SpecHash};
 
 /// Root and version of every topic.
 pub const ROOT: &str = "limpet/v1";
 
 /// A topic of Limpet.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
     /// The controller's presence. Retained.
     Controller,
@@ -50,6 +51,19 @@ pub enum Topic {
     JoinIn(SessionId),
     /// To a joining agent.
     JoinOut(SessionId),
+    /// A figure of a service, from whoever measures it: a number in text ([`crate::scale::published`]), QoS 0.
+    Metric(Box<MetricTopic>),
+}
+
+/// Which figure of which service.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MetricTopic {
+    /// The application.
+    pub application: ApplicationName,
+    /// The service.
+    pub service: ServiceName,
+    /// The figure.
+    pub name: MetricName,
 }
 
 impl fmt::Display for Topic {
@@ -69,6 +83,10 @@ impl fmt::Display for Topic {
             Self::CallOut(node, session) => write!(f, "{ROOT}/n/{node}/call/{session}/out"),
             Self::JoinIn(session) => write!(f, "{ROOT}/join/{session}/in"),
             Self::JoinOut(session) => write!(f, "{ROOT}/join/{session}/out"),
+            Self::Metric(of) => {
+                let MetricTopic { application, service, name } = &**of;
+                write!(f, "{ROOT}/m/{application}/{service}/{name}")
+            }
         }
     }
 }
@@ -109,10 +127,18 @@ impl FromStr for Topic {
             ["n", _, "call", id, "out"] => Ok(Self::CallOut(node()?, session(id)?)),
             ["join", id, "in", "", ""] => session(id).map(Self::JoinIn),
             ["join", id, "out", "", ""] => session(id).map(Self::JoinOut),
+            ["m", application, service, name, ""] => metric(application, service, name),
             _ => Err(UnknownTopic),
         }
         .and_then(|topic| if ends_cleanly(text) { Ok(topic) } else { Err(UnknownTopic) })
     }
+}
+
+fn metric(application: &str, service: &str, name: &str) -> Result<Topic, UnknownTopic> {
+    let application = application.parse().map_err(|_| UnknownTopic)?;
+    let service = service.parse().map_err(|_| UnknownTopic)?;
+    let name = name.parse().map_err(|_| UnknownTopic)?;
+    Ok(Topic::Metric(Box::new(MetricTopic { application, service, name })))
 }
 
 /// A trailing slash would be an empty level that the words above cannot tell from a missing one.
@@ -138,8 +164,8 @@ pub fn controller_call_filter() -> String {
     format!("{ROOT}/n/+/call/+/out")
 }
 
-/// What an agent subscribes to; specs, configs and secrets are subscribed one by one as assignments
-/// name them.
+/// What an agent subscribes to; specs, configs, secrets and metrics are subscribed one by one as
+/// assignments name them.
 #[must_use]
 pub fn agent_filters(node: &NodeId) -> [String; 4] {
     [
@@ -183,7 +209,8 @@ impl Topic {
             | Self::CallIn(..)
             | Self::CallOut(..)
             | Self::JoinIn(_)
-            | Self::JoinOut(_) => false,
+            | Self::JoinOut(_)
+            | Self::Metric(..) => false,
         }
     }
 }
@@ -191,15 +218,15 @@ impl Topic {
 /// Whether a node may subscribe to a filter: its own topics, specs, configs and the controller's
 /// presence.
 ///
-/// A spec or config is readable only for who knows its hash; `spec/#` and `spec/+` are refused. A
-/// secret is there for its node alone.
+/// A spec or config is readable only for who knows its hash; `spec/#` and `spec/+` are refused, and so are
+/// wildcards for metrics. A secret is there for its node alone.
 #[must_use]
 pub fn may_subscribe(filter: &str, node: &NodeId) -> bool {
     if agent_filters(node).iter().any(|own| own == filter) {
         return true;
     }
     match filter.parse() {
-        Ok(Topic::Spec(_) | Topic::Config(_)) => true,
+        Ok(Topic::Spec(_) | Topic::Config(_) | Topic::Metric(..)) => true,
         Ok(Topic::Secret(owner, _)) => owner == *node,
         _ => false,
     }
@@ -210,7 +237,7 @@ mod tests {
     use super::*;
     use alloc::string::ToString;
 
-    fn all() -> [Topic; 14] {
+    fn all() -> [Topic; 15] {
         let node: NodeId = "n1".parse().unwrap();
         let session: SessionId = "abc".parse().unwrap();
         [
@@ -228,6 +255,7 @@ mod tests {
             Topic::CallOut(node, session.clone()),
             Topic::JoinIn(session.clone()),
             Topic::JoinOut(session),
+            "limpet/v1/m/shop/web.v2/jobs_open".parse().unwrap(),
         ]
     }
 
@@ -265,6 +293,9 @@ mod tests {
             "limpet/v1/spec/+",
             "limpet/v1/n/n2/want",
             "limpet/v1/n/+/want",
+            "limpet/v1/m/#",
+            "limpet/v1/m/shop/web/+",
+            "limpet/v1/m/shop/web",
             "$SYS/#",
         ] {
             assert!(!may_subscribe(filter, &me), "{filter}");

@@ -84,6 +84,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let mut filters = agent_filters(&self.node).to_vec();
         let missing = self.intake.missing();
         filters.extend(missing.iter().map(|part| self.topic_of(*part).to_string()));
+        filters.extend(self.scaling.filters());
         self.link_state.filters_due = self.link.subscribe(filters).is_err();
     }
 
@@ -122,6 +123,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             },
             Topic::CallIn(node, session) if node == self.node => self.call(&session, payload),
             Topic::Controller => self.controller(payload),
+            Topic::Metric(of) => {
+                let (key, now_ms) = ((of.application, of.service), self.clock.now_ms());
+                self.scaling.scales.published(&key, &of.name, payload, now_ms);
+                // The number follows when the load is read next; nobody else has to look, however
+                // often somebody publishes.
+                self.only_time = true;
+            }
             _ => {}
         }
     }

@@ -221,6 +221,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let mut scaling = scaling::Scaling::default();
         let accepted = loaded.accepted.as_ref();
         accepted.inspect(|it| scaling.scales.follow(scaling::shares(it)));
+        scaling.choose_topics();
         let wanted = accepted.map(|it| scaling::wanted_of(it, &scaling.scales, &observed));
         let wanted = wanted.unwrap_or_default();
         if let Some(accepted) = &loaded.accepted {

@@ -8,6 +8,7 @@ use limpet_protocol::event::EventKind;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::scale::{Figure, ScaleReport, in_words};
+use limpet_protocol::topic::{MetricTopic, Topic};
 
 use super::checks::network_of;
 use super::{ControlLoop, Images, Job, Wanted, WantedInstance};
@@ -35,6 +36,26 @@ pub(super) struct Scaling {
     follows: bool,
     /// Who is being asked for metrics.
     asked: BTreeSet<(ContainerId, u16)>,
+    /// The topics with figures that the node listens to, or would if it were connected.
+    topics: BTreeSet<Topic>,
+}
+
+impl Scaling {
+    /// What is listened to for figures.
+    pub(super) fn filters(&self) -> impl Iterator<Item = String> + '_ {
+        self.topics.iter().map(ToString::to_string)
+    }
+
+    /// Takes over which topics there are now; which of them are new, and which are gone.
+    pub(super) fn choose_topics(&mut self) -> (Vec<String>, Vec<Topic>) {
+        let topic = |((application, service), name)| {
+            Topic::Metric(Box::new(MetricTopic { application, service, name }))
+        };
+        let now: BTreeSet<Topic> = self.scales.topics().into_iter().map(topic).collect();
+        let before = std::mem::replace(&mut self.topics, now);
+        let new = self.topics.difference(&before).map(ToString::to_string).collect();
+        (new, before.difference(&self.topics).cloned().collect())
+    }
 }
 
 /// What an instance said of its metrics.
@@ -139,6 +160,17 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         if self.runtime_ready {
             let (observed, now_ms) = (&self.observed, self.clock.now_ms());
             self.scaling.scales.choose(|instance| standing(observed, instance), now_ms);
+        }
+        let (new, gone) = self.scaling.choose_topics();
+        if !self.link_state.connected {
+            return;
+        }
+        // With no room now everything is subscribed again later.
+        self.link_state.filters_due |= self.link.subscribe(new).is_err();
+        for topic in gone {
+            if self.link.unsubscribe(&topic).is_err() {
+                tracing::debug!("{topic} is listened to until the next connection");
+            }
         }
     }
 
@@ -263,7 +295,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 fn words(figures: &[Figure]) -> String {
     let word = |figure: &Figure| {
         let value = figure.value.map_or_else(|| "?".to_owned(), in_words);
-        format!("{} {value} of {}", figure.metric, in_words(figure.target))
+        let why = figure.missing.map(|why| format!(" ({})", why.as_str())).unwrap_or_default();
+        format!("{} {value} of {}{why}", figure.metric, in_words(figure.target))
     };
     let all: Vec<String> = figures.iter().map(word).collect();
     let mut all = all.join(", ");

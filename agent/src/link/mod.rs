@@ -22,7 +22,9 @@ use limpet_protocol::message::NodePresence;
 use limpet_protocol::topic::Topic;
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
-use rumqttc::v5::mqttbytes::v5::{Filter, LastWill, Packet, SubscribeReasonCode};
+use rumqttc::v5::mqttbytes::v5::{
+    Filter, LastWill, Packet, RetainForwardRule, SubscribeReasonCode,
+};
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -206,7 +208,6 @@ async fn feed(mut said: mpsc::Receiver<Say>, client: &AsyncClient) {
                 client.publish(topic.to_string(), QoS::AtLeastOnce, retain, payload).await
             }
             Say::Subscribe { filters } => {
-                let filter = |path| Filter::new(path, QoS::AtLeastOnce);
                 client.subscribe_many(filters.into_iter().map(filter)).await
             }
             Say::Unsubscribe { filter } => client.unsubscribe(filter).await,
@@ -222,6 +223,16 @@ async fn feed(mut said: mpsc::Receiver<Say>, client: &AsyncClient) {
             tracing::warn!("the link refused a request: {error}");
         }
     }
+}
+
+/// Figures are worth nothing when they come late, and of one that the broker kept nobody knows how old it is.
+fn filter(path: String) -> Filter {
+    if !matches!(path.parse(), Ok(Topic::Metric(..))) {
+        return Filter::new(path, QoS::AtLeastOnce);
+    }
+    let mut filter = Filter::new(path, QoS::AtMostOnce);
+    filter.retain_forward_rule = RetainForwardRule::Never;
+    filter
 }
 
 struct Connection {

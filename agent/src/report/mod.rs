@@ -88,7 +88,8 @@ impl Reporter {
         };
         let decision = |it: &ScaleReport| {
             let name = (it.application.clone(), it.service.clone());
-            (name, it.running, it.wish, matters(it.limit), it.idle.clone())
+            let missing: Vec<_> = it.figures.iter().map(|figure| figure.missing).collect();
+            (name, it.running, it.wish, matters(it.limit), (it.idle.clone(), missing))
         };
         if !self.scales.iter().map(decision).eq(scales.iter().map(decision)) {
             self.scales = scales;

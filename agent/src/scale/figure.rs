@@ -7,13 +7,16 @@
 //! instance that is exactly at its target: number × figure ÷ target is that load.
 
 use heapless::Deque;
-use limpet_protocol::scale::Target;
+use limpet_protocol::scale::{Missing, Target};
 
 /// How far load and number may differ, in thousandths: 10 %
 /// (`--horizontal-pod-autoscaler-tolerance` of Kubernetes).
 const TOLERANCE: u64 = 100;
 /// One instance at its target.
 const ONE: u64 = 1_000;
+/// Below that, in thousandths of an instance at its target, instances have nothing to do: no program that
+/// waits uses exactly nothing.
+const IDLE: u64 = 20;
 /// Over how long the load is smoothed that decides whether there are fewer: as long as Kubernetes takes
 /// between two looks (`--horizontal-pod-autoscaler-sync-period`).
 const SMOOTH_MS: u64 = 15_000;
@@ -21,6 +24,18 @@ const SMOOTH_MS: u64 = 15_000;
 const PART_MS: u64 = 3_000;
 /// So many parts, and one that has begun.
 const MAX_PARTS: usize = 6;
+
+/// Whose load a figure tells.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Whose {
+    /// That of the instances it was measured at.
+    #[default]
+    Measured,
+    /// That of all instances on this node; it was measured elsewhere.
+    Node,
+    /// That of all instances wherever they are: it was published.
+    Service,
+}
 
 /// A figure, measured once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,8 +50,10 @@ pub struct Reading {
     pub missing: u32,
     /// Instances of the service that are ready, and have been for long enough: no others are measured.
     pub ready: u32,
-    /// It was not measured at the service's own instances.
-    pub elsewhere: bool,
+    /// Whose load it tells.
+    pub whose: Whose,
+    /// Why it could not be had, as far as that is known.
+    pub why: Option<Missing>,
 }
 
 impl Reading {
@@ -52,28 +69,29 @@ impl Reading {
         }
     }
 
-    /// The figure as the target is meant, in thousandths.
-    #[must_use]
-    pub fn value(&self, target: Target) -> Option<u64> {
-        match target {
+    /// The figure as the target is meant, in thousandths; with so many instances on other nodes.
+    fn value(&self, target: Target, elsewhere: u32) -> Option<u64> {
+        let all = u64::from(self.ready) + u64::from(elsewhere);
+        match (target, self.whose) {
             _ if self.counted == 0 => None,
-            Target::Value(_) => Some(self.greatest),
-            Target::Average(_) if self.elsewhere => Some(self.sum / u64::from(self.ready.max(1))),
-            Target::Average(_) => Some(self.sum / u64::from(self.counted)),
+            (Target::Value(_), _) => Some(self.greatest),
+            (Target::Average(_), Whose::Measured) => Some(self.sum / u64::from(self.counted)),
+            (Target::Average(_), _) => Some(self.sum / all.max(1)),
         }
     }
 
     /// Whether it says nothing though it should.
     #[must_use]
     pub const fn is_lost(&self) -> bool {
-        self.missing > 0 && (self.counted == 0 || self.elsewhere)
+        self.missing > 0 && (self.counted == 0 || !matches!(self.whose, Whose::Measured))
     }
 
-    /// The load of the instances here and of so many elsewhere, which are taken to have as much to do:
-    /// connections are spread over all of them.
+    /// The load of the instances here and of so many elsewhere. Of what was measured here those are taken to
+    /// have as much to do: connections are spread over all of them.
     fn load_with(&self, target: Target, elsewhere: u32) -> Load {
-        let Load { known, safe } = self.load(target);
-        if elsewhere == 0 || self.elsewhere {
+        let sharers = if self.whose == Whose::Service { elsewhere } else { 0 };
+        let Load { known, safe } = self.load(target, self.ready.saturating_add(sharers));
+        if elsewhere == 0 || self.whose != Whose::Measured {
             return Load { known, safe };
         }
         let here = u128::from(self.ready.max(1));
@@ -84,9 +102,13 @@ impl Reading {
         Load { known: all(known), safe: safe.map(all) }
     }
 
-    fn load(&self, target: Target) -> Load {
+    /// The load of as many instances as the figure is of.
+    fn load(&self, target: Target, sharers: u32) -> Load {
         let share = |value: u64, target: u64| {
-            let load = u128::from(value) * u128::from(ONE) / u128::from(target.max(1));
+            let (load, target) = (u128::from(value) * u128::from(ONE), u128::from(target.max(1)));
+            // Of what is told elsewhere a little is not nothing.
+            let is_measured = self.whose == Whose::Measured;
+            let load = if is_measured { load / target } else { load.div_ceil(target) };
             u64::try_from(load).unwrap_or(u64::MAX)
         };
         let missing = u64::from(self.missing);
@@ -98,8 +120,8 @@ impl Reading {
                 Load { known, safe: (!self.is_lost()).then_some(safe) }
             }
             Target::Value(target) => {
-                let ready = u64::from(self.ready.max(1));
-                let known = share(self.greatest, target).saturating_mul(ready);
+                let sharers = u64::from(sharers.max(1));
+                let known = share(self.greatest, target).saturating_mul(sharers);
                 Load { known, safe: (!self.is_lost()).then_some(known) }
             }
         }
@@ -136,7 +158,7 @@ impl Gauge {
         now_ms: u64,
     ) {
         let load = reading.load_with(target, elsewhere);
-        self.elsewhere = if reading.elsewhere { 0 } else { elsewhere };
+        self.elsewhere = if reading.whose == Whose::Node { 0 } else { elsewhere };
         self.known = [self.known[1], load.known];
         // While none is ready nobody knows what the load is.
         let safe = load.safe.filter(|_| reading.ready > 0);
@@ -149,6 +171,11 @@ impl Gauge {
 
     pub(super) const fn newest(&self) -> &Reading {
         &self.newest
+    }
+
+    /// The newest as the target is meant, in thousandths.
+    pub(super) fn value(&self, target: Target) -> Option<u64> {
+        self.newest.value(target, self.elsewhere)
     }
 
     /// What the last two readings both ask for.
@@ -172,8 +199,10 @@ impl Gauge {
         if load >= within { number } else { whole(load).min(number) }
     }
 
-    /// Whether less than that, in thousandths of an instance at its target, is asked for.
-    pub(super) fn is_below(&self, load: u64) -> bool {
+    /// Whether the instances have nothing to do. Of their own figures a little counts as nothing; what is
+    /// told elsewhere (the length of a queue) says exactly when that is so.
+    pub(super) fn is_idle(&self) -> bool {
+        let load = if self.newest.whose == Whose::Measured { IDLE } else { 1 };
         self.smooth.is_some_and(|smooth| smooth.max(self.short()) < load)
     }
 }

@@ -28,8 +28,8 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use limpet_protocol::id::{ApplicationName, InstanceId, ServiceName, Slot};
-use limpet_protocol::limits::MAX_INSTANCES_PER_NODE;
+use limpet_protocol::id::{ApplicationName, InstanceId, MetricName, ServiceName, Slot};
+use limpet_protocol::limits::{MAX_INSTANCES_PER_NODE, MAX_METRIC_TOPICS_PER_NODE};
 use limpet_protocol::scale::{Per, ScaleReport, Scaling};
 use limpet_protocol::spec::Resources;
 
@@ -236,6 +236,29 @@ impl Scales {
     ) {
         if let Some(service) = self.services.get_mut(key) {
             service.heard(from, values, now_ms);
+        }
+    }
+
+    /// The topics on which figures are published. Services that come after the most that a node listens to
+    /// do without, and say so.
+    #[must_use]
+    pub fn topics(&mut self) -> Vec<(ServiceKey, MetricName)> {
+        let mut topics = Vec::new();
+        for (key, service) in &mut self.services {
+            let own: Vec<_> = service.topics().map(|name| (key.clone(), name)).collect();
+            let fits = topics.len() + own.len() <= MAX_METRIC_TOPICS_PER_NODE;
+            service.set_heard(fits);
+            if fits {
+                topics.extend(own);
+            }
+        }
+        topics
+    }
+
+    /// Something was published on the topic of a figure.
+    pub fn published(&mut self, key: &ServiceKey, name: &MetricName, payload: &[u8], now_ms: u64) {
+        if let Some(service) = self.services.get_mut(key) {
+            service.published(name, payload, now_ms);
         }
     }
 

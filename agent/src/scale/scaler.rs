@@ -2,17 +2,14 @@
 
 use heapless::Vec;
 use limpet_protocol::limits::MAX_METRICS_PER_SERVICE;
-use limpet_protocol::scale::{Figure, ScaleLimit, ScalePolicy, Scaling, Target};
+use limpet_protocol::scale::{Figure, Per, ScaleLimit, ScalePolicy, Scaling, Target};
 
-use super::figure::{Gauge, Reading};
+use super::figure::{Gauge, Reading, Whose};
 use super::history::Course;
 use super::pace::{self, Windows};
 
 /// Figures of one service: CPU, memory, and its metrics.
 pub(super) const MAX_FIGURES: usize = MAX_METRICS_PER_SERVICE + 2;
-/// A service that may have no instance is idle if every figure but memory is below that, in thousandths
-/// of an instance at its target: no program that waits uses exactly nothing.
-const IDLE: u64 = 20;
 /// Thousandths of a hundredth.
 const PER_PERCENT: u64 = 1_000;
 
@@ -112,11 +109,25 @@ impl Scaler {
         let wish = self.windows.settle(raw.min(policy.max), all, policy, now_ms);
         let here = |wish: u32| wish.saturating_sub(scaling.elsewhere);
         let (decided, limit) = self.limited((here(raw), here(wish)), scaling, now_ms);
+        let decided = decided.min(self.alone(scaling, (number, all), needed));
         if decided != number {
             self.course.change(decided, now_ms);
         }
         self.newest = Decision { number: decided, wish, limit };
         &self.newest
+    }
+
+    /// Most instances that the node may come to without being told to. What a published figure asks for every
+    /// node hears at once: if each of them did it, there would be too many. The controller says who does.
+    fn alone(&self, scaling: &Scaling, (number, all): (u32, u32), needed: bool) -> u32 {
+        let is_published = |gauge: &&Gauge| gauge.newest().whose == Whose::Service;
+        if scaling.policy.per == Per::Node || !self.gauges.iter().any(|it| is_published(&it)) {
+            return u32::MAX;
+        }
+        let others = self.gauges.iter().filter(|gauge| !is_published(gauge));
+        let more = others.filter_map(|gauge| gauge.more_than(all)).max().unwrap_or(0);
+        let here = more.max(u32::from(needed)).saturating_sub(scaling.elsewhere);
+        here.max(number).max(scaling.least.min(scaling.most))
     }
 
     /// What the figures of now ask for, of so many instances here and everywhere. Where none is here nobody
@@ -136,7 +147,7 @@ impl Scaler {
             .filter(|((of, _), _)| *of != FigureOf::Memory)
             .map(|(_, gauge)| gauge)
             .peekable();
-        load.peek().is_some() && load.all(|gauge| gauge.is_below(IDLE))
+        load.peek().is_some() && load.all(Gauge::is_idle)
     }
 
     /// What becomes of a wish under rates, bounds and the room of the node, and what kept it from the raw
@@ -185,9 +196,10 @@ impl Scaler {
                     policy.metrics.get(place).map(|it| it.name.clone()).unwrap_or_default()
                 }
             };
-            let value = gauge.newest().value(target);
+            let value = gauge.value(target);
             let wish = gauge.more_than(number).unwrap_or_else(|| gauge.enough(number));
-            Figure { metric, value, target: target.thousandths(), wish: value.map(|_| wish) }
+            let (target, wish) = (target.thousandths(), value.map(|_| wish));
+            Figure { metric, value, missing: gauge.newest().why, target, wish }
         };
         figures_of(policy).zip(&self.gauges).map(figure).collect()
     }

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use limpet_protocol::id::{InstanceId, ServiceName, Slot};
-use limpet_protocol::scale::{MetricSource, MetricTarget, ScaleLimit, ScaleReport, Scaling};
+use limpet_protocol::id::{InstanceId, MetricName, ServiceName, Slot};
+use limpet_protocol::limits::PUBLISHED_COUNTS_MS;
+use limpet_protocol::scale::{
+    MetricSource, MetricTarget, Missing, ScaleLimit, ScaleReport, Scaling, published,
+};
 use limpet_protocol::spec::Resources;
 
-use super::figure::Reading;
+use super::figure::{Reading, Whose};
 use super::instance::Meter;
 use super::node::Cause;
 use super::scaler::{FigureOf, Scaler, figures_of};
@@ -41,6 +44,13 @@ struct Heard {
     counter: Option<(u64, u64)>,
 }
 
+/// What was published of a figure.
+#[derive(Debug, Clone, Copy)]
+struct Published {
+    at_ms: u64,
+    value: Result<u64, Missing>,
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Service {
@@ -54,6 +64,9 @@ pub(super) struct Service {
     stale: bool,
     meters: BTreeMap<ContainerId, Meter>,
     heard: BTreeMap<(ContainerId, usize), Heard>,
+    published: BTreeMap<MetricName, Published>,
+    /// Whether the node hears what is published of it.
+    is_heard: bool,
     asked_ms: Option<u64>,
     needed: bool,
     /// Most instances because the node is short.
@@ -71,6 +84,8 @@ impl Service {
             stale: true,
             meters: BTreeMap::new(),
             heard: BTreeMap::new(),
+            published: BTreeMap::new(),
+            is_heard: true,
             asked_ms: None,
             needed: false,
             room: None,
@@ -86,6 +101,8 @@ impl Service {
             }
         }
         self.scaling = share.scaling.clone();
+        let topics: BTreeSet<MetricName> = self.topics().collect();
+        self.published.retain(|name, _| topics.contains(name));
         self.given = share.slots.to_vec();
         self.resources = share.resources.clone();
         self.stale = true;
@@ -201,8 +218,14 @@ impl Service {
                     reading.add(share(meter.memory_bytes(), of));
                 }
             }
-            FigureOf::Metric(place) if self.is_elsewhere(place) => {
-                reading.elsewhere = true;
+            FigureOf::Metric(place) if self.is_from(place, |it| *it == MetricSource::Topic) => {
+                reading.whose = Whose::Service;
+                let value = self.value_published(place, now_ms);
+                reading.why = value.err();
+                reading.add(value.ok());
+            }
+            FigureOf::Metric(place) if self.is_from(place, MetricSource::is_elsewhere) => {
+                reading.whose = Whose::Node;
                 let mut any = false;
                 for (_, heard) in self.heard.iter().filter(|((_, of), _)| *of == place) {
                     reading.add(heard.value);
@@ -222,9 +245,40 @@ impl Service {
         reading
     }
 
-    fn is_elsewhere(&self, place: usize) -> bool {
+    fn is_from(&self, place: usize, is_it: impl FnOnce(&MetricSource) -> bool) -> bool {
+        self.scaling.policy.metrics.get(place).is_some_and(|metric| is_it(&metric.source))
+    }
+
+    fn value_published(&self, place: usize, now_ms: u64) -> Result<u64, Missing> {
+        if !self.is_heard {
+            return Err(Missing::TooMany);
+        }
         let metric = self.scaling.policy.metrics.get(place);
-        metric.is_some_and(|metric| metric.source.is_elsewhere())
+        let name = metric.and_then(|metric| metric.name.parse().ok());
+        let newest = name.and_then(|name: MetricName| self.published.get(&name));
+        let newest = newest.ok_or(Missing::Unheard)?;
+        let is_old = now_ms >= newest.at_ms.saturating_add(PUBLISHED_COUNTS_MS);
+        if is_old { Err(Missing::Old) } else { newest.value }
+    }
+
+    /// The topics with figures of the service, by their last part.
+    pub(super) fn topics(&self) -> impl Iterator<Item = MetricName> + '_ {
+        let metrics = self.scaling.policy.metrics.iter();
+        let published = metrics.filter(|metric| metric.source == MetricSource::Topic);
+        published.filter_map(|metric| metric.name.parse().ok())
+    }
+
+    /// Whether the node listens to the topics of the service.
+    pub(super) fn set_heard(&mut self, is_heard: bool) {
+        self.is_heard = is_heard;
+    }
+
+    /// Something was published on a topic. Anybody may have written it.
+    pub(super) fn published(&mut self, name: &MetricName, payload: &[u8], now_ms: u64) {
+        if self.topics().any(|topic| topic == *name) {
+            let newest = Published { at_ms: now_ms, value: published(payload) };
+            self.published.insert(name.clone(), newest);
+        }
     }
 
     pub(super) fn endpoints_due(&mut self, now_ms: u64) -> Vec<Endpoint> {
@@ -240,6 +294,7 @@ impl Service {
                     (service.clone(), Some((*port, path.clone())))
                 }
                 MetricSource::Connections => (None, None),
+                MetricSource::Topic => continue,
             };
             let one = (place, metric.clone());
             match found.iter_mut().find(|it| it.http == http && it.service == service) {

@@ -133,7 +133,8 @@ fn scale_columns() -> [Column<ScaleRow>; 7] {
 fn figures(node: &NodeScaleView) -> String {
     let one = |figure: &FigureView| {
         let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), in_words);
-        format!("{} {value}/{}", figure.metric, in_words(figure.target_thousandths))
+        let why = figure.missing.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{} {value}/{}{why}", figure.metric, in_words(figure.target_thousandths))
     };
     node.figures.iter().map(one).collect::<Vec<_>>().join(", ")
 }

@@ -42,6 +42,9 @@ pub struct FigureView {
     /// What it was, in thousandths; none if it could not be had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value_thousandths: Option<u64>,
+    /// Why it could not be had, as far as that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
     /// What is aimed at, in thousandths.
     pub target_thousandths: u64,
     /// How many instances it asks for.

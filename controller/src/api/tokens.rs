@@ -40,7 +40,7 @@ pub(super) async fn create(
     body: Body,
 ) -> Result<(StatusCode, Json<TokenView>), ApiError> {
     let request: TokenRequest = body::json(body, MAX_BODY_BYTES).await?;
-    let record = record(request, now_ms())?;
+    let record = record(&request, now_ms())?;
     let (revision, tokens) = read(&api.store)?;
     let now = now_ms();
     let over = |record: &TokenRecord| record.expires_ms.is_some_and(|end| end <= now);
@@ -92,12 +92,18 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn record(request: TokenRequest, now: u64) -> Result<TokenRecord, ApiError> {
+fn record(request: &TokenRequest, now: u64) -> Result<TokenRecord, ApiError> {
     let purpose = match request.purpose.as_str() {
         "" | "join" => TokenPurpose::Join,
         "admin" => TokenPurpose::Admin,
+        "metrics" => {
+            let application = request.application.as_deref().unwrap_or_default().parse();
+            TokenPurpose::Metrics(application.map_err(|error| {
+                ApiError::bad_request(format!("application: of which it tells metrics: {error}"))
+            })?)
+        }
         other => {
-            let message = format!("purpose: {other:?} is none; write join or admin");
+            let message = format!("purpose: {other:?} is none; write join, admin or metrics");
             return Err(ApiError::bad_request(message));
         }
     };
@@ -109,7 +115,7 @@ fn record(request: TokenRequest, now: u64) -> Result<TokenRecord, ApiError> {
         return Err(ApiError::bad_request("ttl_seconds: must be 1 at least"));
     }
     let expires = request.ttl_seconds.map(|ttl| ttl.saturating_mul(1_000).saturating_add(now));
-    let description = request.description;
+    let description = request.description.clone();
     Ok(TokenRecord { purpose, description, created_ms: now, expires_ms: expires })
 }
 
@@ -126,11 +132,17 @@ fn show(hash: &str, record: &TokenRecord, token: Option<String>) -> TokenView {
     let purpose = match record.purpose {
         TokenPurpose::Admin => "admin",
         TokenPurpose::Join => "join",
+        TokenPurpose::Metrics(_) => "metrics",
+    };
+    let application = match &record.purpose {
+        TokenPurpose::Metrics(application) => Some(application.to_string()),
+        _ => None,
     };
     TokenView {
         id: token_id(hash).to_owned(),
         token,
         purpose: purpose.to_owned(),
+        application,
         description: record.description.clone(),
         created_ms: record.created_ms,
         expires_ms: record.expires_ms,

@@ -435,8 +435,10 @@ pub struct LoadView {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(default)]
 pub struct TokenRequest {
-    /// `join` (the default) or `admin`.
+    /// `join` (the default), `admin` or `metrics`.
     pub purpose: String,
+    /// Of `metrics`: the application whose figures it lets publish.
+    pub application: Option<String>,
     /// For people.
     pub description: String,
     /// How long it lives, in seconds; none is without end.
@@ -451,8 +453,11 @@ pub struct TokenView {
     /// The token itself, only in the answer that makes it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
-    /// `join` or `admin`.
+    /// `join`, `admin` or `metrics`.
     pub purpose: String,
+    /// Of `metrics`: the application whose figures it lets publish.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub application: Option<String>,
     /// For people.
     pub description: String,
     /// When it was made: milliseconds since 1970.

@@ -7,7 +7,7 @@ pub mod admin;
 pub mod attempts;
 
 use limpet_protocol::codec;
-use limpet_protocol::id::{NodeId, SessionId};
+use limpet_protocol::id::{ApplicationName, NodeId, SessionId};
 use limpet_protocol::message::{Mesh, SealKey};
 use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
@@ -75,7 +75,7 @@ pub fn token_id(hash: &str) -> &str {
 /// # Errors
 /// [`AuthError`] if it does not.
 pub fn verify_admin(store: &Store, bearer: &str) -> Result<(), AuthError> {
-    verify_token(store, bearer, TokenPurpose::Admin)
+    verify_token(store, &hash(bearer), |purpose| (*purpose == TokenPurpose::Admin).then_some(()))
 }
 
 /// Whether a token lets a node join.
@@ -83,21 +83,34 @@ pub fn verify_admin(store: &Store, bearer: &str) -> Result<(), AuthError> {
 /// # Errors
 /// [`AuthError`] if it does not.
 pub fn verify_join(store: &Store, token: &str) -> Result<(), AuthError> {
-    verify_token(store, token, TokenPurpose::Join)
+    verify_token(store, &hash(token), |purpose| (*purpose == TokenPurpose::Join).then_some(()))
 }
 
-fn verify_token(store: &Store, token: &str, purpose: TokenPurpose) -> Result<(), AuthError> {
+/// Of which application somebody may publish figures, by the hash of a token.
+///
+/// # Errors
+/// [`AuthError`] if of none.
+pub fn measures(store: &Store, hash: &str) -> Result<ApplicationName, AuthError> {
+    verify_token(store, hash, |purpose| match purpose {
+        TokenPurpose::Metrics(application) => Some(application.clone()),
+        _ => None,
+    })
+}
+
+fn verify_token<T>(
+    store: &Store,
+    hash: &str,
+    opens: impl FnOnce(&TokenPurpose) -> Option<T>,
+) -> Result<T, AuthError> {
     let what = || "the token".to_owned();
     let unknown = || AuthError::Unknown { what: what() };
     // Looking up by the hash tells nothing about the token through time.
-    let entry = store.get(&Key::Token(hash(token)));
+    let entry = store.get(&Key::Token(hash.to_owned()));
     let entry = entry.map_err(|source| AuthError::Store { what: what(), source })?;
     let record = entry.and_then(|entry| codec::decode::<TokenRecord>(&entry.value).ok());
     let record = record.ok_or_else(unknown)?;
-    if record.purpose != purpose {
-        return Err(unknown());
-    }
-    if is_expired(&record) { Err(AuthError::Expired) } else { Ok(()) }
+    let opened = opens(&record.purpose).ok_or_else(unknown)?;
+    if is_expired(&record) { Err(AuthError::Expired) } else { Ok(opened) }
 }
 
 fn is_expired(record: &TokenRecord) -> bool {

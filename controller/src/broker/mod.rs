@@ -15,7 +15,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use limpet_protocol::id::NodeId;
-use limpet_protocol::limits::MAX_PACKET_BYTES;
+use limpet_protocol::limits::{
+    MAX_INSTANCES_PER_NODE, MAX_METRIC_TOPICS_PER_NODE, MAX_PACKET_BYTES,
+};
 use mqtt5::broker::config::{
     AuthConfig, BrokerConfig, RateLimitConfig, StorageBackend as Backend,
     StorageConfig as StorageSettings,
@@ -32,8 +34,9 @@ use access::{Access, NoStrayRetained};
 const MAX_CLIENTS: usize = 4096;
 /// Retained messages: three a node and one for each spec.
 const MAX_RETAINED: usize = 5 * MAX_CLIENTS;
-/// Subscriptions of one client: its own topics and one for each spec that it runs.
-const MAX_SUBSCRIPTIONS: usize = limpet_protocol::limits::MAX_INSTANCES_PER_NODE + 16;
+/// Subscriptions of one client: its own topics, one for each spec that it runs and one for each figure
+/// that they follow.
+const MAX_SUBSCRIPTIONS: usize = MAX_INSTANCES_PER_NODE + MAX_METRIC_TOPICS_PER_NODE + 16;
 /// Messages waiting for one client that reads slowly.
 const MAX_QUEUED_MESSAGES: usize = 10_000;
 /// Bytes waiting for one client that reads slowly.
@@ -52,11 +55,17 @@ pub const JOIN_USER: &str = "join";
 /// What the client id of a joining agent begins with; its session id follows.
 pub const JOIN_CLIENT_PREFIX: &str = "join-";
 
+/// The user name of whoever measures figures of services; the password is a metrics token.
+pub const METRICS_USER: &str = "metrics";
+/// What the client id of such a client begins with.
+pub const METRICS_CLIENT_PREFIX: &str = "metrics-";
+
 /// Whether a node may have this name: none that the broker knows as something else.
 #[must_use]
 pub fn is_reserved(node: &NodeId) -> bool {
     let name = node.as_str();
-    name == CONTROLLER_USER || name == JOIN_USER || name.starts_with(JOIN_CLIENT_PREFIX)
+    [CONTROLLER_USER, JOIN_USER, METRICS_USER].contains(&name)
+        || [JOIN_CLIENT_PREFIX, METRICS_CLIENT_PREFIX].iter().any(|it| name.starts_with(it))
 }
 
 /// Why the broker does not run.

@@ -356,10 +356,96 @@ async fn a_node_that_is_removed_is_sent_away_and_stays_away() {
     rig.broker.shutdown().await;
 }
 
+/// A token that lets publish figures of `shop`.
+async fn metrics_token(rig: &Rig, expires_ms: Option<u64>) -> String {
+    let token = auth::make_secret().unwrap();
+    let purpose = TokenPurpose::Metrics("shop".parse().unwrap());
+    let record = TokenRecord { purpose, description: String::new(), created_ms: 0, expires_ms };
+    let ops = vec![Op::Put(Key::Token(auth::hash(&token)), codec::encode(&record).unwrap())];
+    rig.store.commit(Transaction { ops, ..Transaction::default() }).await.unwrap();
+    token
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_measures_publishes_figures_of_one_application_and_nothing_else() {
+    let rig = rig().await;
+    let token = metrics_token(&rig, None).await;
+    let ended = metrics_token(&rig, Some(1)).await;
+    let at = |id: &str, user: &str, password: &str| options(rig.address, id, user, password);
+    let claimed = format!("metrics/{}", auth::hash(&token));
+    for (what, options) in [
+        ("a join token", at("metrics-1", "metrics", &rig.token)),
+        ("a token that has ended", at("metrics-1", "metrics", &ended)),
+        ("another's client id", at("n1", "metrics", &token)),
+        ("the broker's own name for it", at("metrics-1", &claimed, &token)),
+        ("a node", at("n1", "n1", &token)),
+        ("joining", at("join-abc", "join", &token)),
+    ] {
+        assert!(connect(options).await.is_none(), "{what}");
+    }
+    let mut measures = connect(at("metrics-1", "metrics", &token)).await.unwrap();
+    assert!(taken(&mut measures, "limpet/v1/m/shop/web/jobs_open").await);
+    assert!(!granted(&mut measures, "limpet/v1/m/shop/web/jobs_open").await);
+    for topic in ["m/bank/web/jobs_open", "m/shop/web", "m/shop/web/a/b", "n/n1/up", "ctl", "x"] {
+        let mut measures = connect(at("metrics-2", "metrics", &token)).await.unwrap();
+        assert!(!taken(&mut measures, &format!("limpet/v1/{topic}")).await, "{topic}");
+    }
+    let mut options = at("metrics-3", "metrics", &token);
+    let topic = "limpet/v1/m/shop/web/jobs_open";
+    options.set_last_will(LastWill::new(topic, "0", QoS::AtLeastOnce, false, None));
+    assert!(connect(options).await.is_none(), "a will: nobody knows of when it is");
+    // Once the token is gone the connection that is there says nothing more.
+    let mut measures = connect(at("metrics-1", "metrics", &token)).await.unwrap();
+    assert!(taken(&mut measures, topic).await);
+    let ops = vec![Op::Delete(Key::Token(auth::hash(&token)))];
+    rig.store.commit(Transaction { ops, ..Transaction::default() }).await.unwrap();
+    assert!(!taken(&mut measures, topic).await);
+    rig.broker.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_figure_is_passed_on_and_not_kept() {
+    let rig = rig().await;
+    let token = metrics_token(&rig, None).await;
+    let topic = "limpet/v1/m/shop/web/jobs_open";
+    let mut node = connect(rig.node("n1")).await.unwrap();
+    assert!(granted(&mut node, topic).await);
+    let mut measures = connect(options(rig.address, "metrics-1", "metrics", &token)).await.unwrap();
+    measures.0.publish(topic, QoS::AtLeastOnce, true, "42").await.unwrap();
+    while !matches!(packet(&mut measures.1).await, Some(Packet::PubAck(_))) {}
+    loop {
+        if let Some(Packet::Publish(publish)) = packet(&mut node.1).await {
+            assert_eq!(publish.payload.as_ref(), b"42");
+            break;
+        }
+    }
+    let mut late = connect(rig.node("n2")).await.unwrap();
+    may_subscribe(&late, topic).await;
+    // What is kept comes before the answer to the next question.
+    loop {
+        match packet(&mut late.1).await {
+            Some(Packet::SubAck(_)) => break,
+            Some(Packet::Publish(_)) | None => panic!("it was kept"),
+            Some(_) => {}
+        }
+    }
+    measures.0.publish(topic, QoS::AtLeastOnce, false, "43").await.unwrap();
+    while !matches!(packet(&mut measures.1).await, Some(Packet::PubAck(_))) {}
+    loop {
+        if let Some(Packet::Publish(publish)) = packet(&mut late.1).await {
+            assert_eq!(publish.payload.as_ref(), b"43", "nothing of before");
+            break;
+        }
+    }
+    rig.broker.shutdown().await;
+}
+
 #[test]
 fn names_that_mean_something_are_reserved() {
     for (name, reserved) in
         [("controller", true), ("join", true), ("join-a", true), ("joiner", false), ("pi", false)]
+            .into_iter()
+            .chain([("metrics", true), ("metrics-1", true), ("metrics1", false)])
     {
         assert_eq!(is_reserved(&name.parse().unwrap()), reserved, "{name}");
     }

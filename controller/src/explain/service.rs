@@ -51,7 +51,7 @@ fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
         }
         chain.then("update", || update(case));
         if let Some(scale) = &case.scale {
-            chain.also(load(scale));
+            chain.also(load(case.key, scale));
         }
     }
     let mut part = Part::of(case.key.to_string(), None, chain);
@@ -98,7 +98,7 @@ fn placement(case: &ServiceCase<'_>) -> Link {
 /// Nodes that a sentence names.
 const MAX_NAMED: usize = 4;
 
-fn load(scale: &ScaleView) -> Link {
+fn load(key: &ServiceKey, scale: &ScaleView) -> Link {
     let ScaleView { per, min, max, total, nodes } = scale;
     let bounds = match total {
         Some(total) => format!("{total} over the fleet, between {min} and {max}"),
@@ -113,6 +113,12 @@ fn load(scale: &ScaleView) -> Link {
         return Link::waiting("load", format!("{bounds}: no node has said anything yet"));
     }
     if let Some(node) = limit("no_metric") {
+        if let Some(figure) = node.figures.iter().find(|figure| figure.missing.is_some()) {
+            return Link::waiting("load", text).advise(format!(
+                "publish a number such as 42 on limpet/v1/m/{}/{}/{} every 30 s",
+                key.application, key.service, figure.metric
+            ));
+        }
         let advice = format!(
             "a figure cannot be had on {}: see that the instance answers at the port and path of \
              `metrics`, or take it out",
@@ -131,7 +137,8 @@ fn load(scale: &ScaleView) -> Link {
 fn of_node(node: &NodeScaleView) -> String {
     let figures = node.figures.iter().map(|figure| {
         let value = figure.value_thousandths.map_or_else(|| "?".to_owned(), in_words);
-        format!("{} {value} of {}", figure.metric, in_words(figure.target_thousandths))
+        let why = figure.missing.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("{} {value} of {}{why}", figure.metric, in_words(figure.target_thousandths))
     });
     let figures = figures.collect::<Vec<_>>().join(", ");
     let limit = if node.limit == "none" { String::new() } else { format!("{}: ", node.limit) };

@@ -44,6 +44,7 @@ fn figure_view(figure: &Figure) -> FigureView {
     FigureView {
         metric: figure.metric.clone(),
         value_thousandths: figure.value,
+        missing: figure.missing.map(|why| why.as_str().to_owned()),
         target_thousandths: figure.target,
         wish: figure.wish,
     }

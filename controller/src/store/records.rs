@@ -252,13 +252,15 @@ pub struct TokenRecord {
 }
 
 /// What a token opens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenPurpose {
     /// The API, all of it.
     Admin,
     /// Joining the fleet as a node.
     Join,
+    /// Publishing figures of the services of an application.
+    Metrics(ApplicationName),
 }
 
 /// Under [`super::Key::Config`].

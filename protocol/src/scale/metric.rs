@@ -46,13 +46,15 @@ pub enum MetricSource {
     },
     /// TCP connections that the instances hold.
     Connections,
+    /// Published on [`crate::topic::Topic::Metric`] under the metric's name. It is of the service as a whole.
+    Topic,
 }
 
 impl MetricSource {
     /// Whether it has a value while no instance of the service runs.
     #[must_use]
     pub const fn is_elsewhere(&self) -> bool {
-        matches!(self, Self::Http { service: Some(_), .. })
+        matches!(self, Self::Http { service: Some(_), .. } | Self::Topic)
     }
 }
 

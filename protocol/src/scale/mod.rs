@@ -9,14 +9,17 @@
 
 mod check;
 mod metric;
+mod problem;
+mod published;
 mod report;
 
 use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
-pub use check::PolicyError;
 pub use metric::{MetricSource, MetricTarget, Target};
+pub use problem::PolicyError;
+pub use published::{Missing, published};
 pub use report::{Figure, ScaleLimit, ScaleReport, in_words};
 
 /// When a service gets more instances or fewer, and how fast.

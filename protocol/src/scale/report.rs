@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use serde::{Deserialize, Serialize};
 
+use super::Missing;
 use crate::id::{ApplicationName, ServiceName, Slot};
 
 /// What a node decided for one service. Part of the report when the decision changes; the figures are
@@ -46,6 +47,9 @@ pub struct Figure {
     /// be had.
     #[serde(rename = "v", default, skip_serializing_if = "Option::is_none")]
     pub value: Option<u64>,
+    /// Why it could not be had, as far as that is known.
+    #[serde(rename = "y", default, skip_serializing_if = "Option::is_none")]
+    pub missing: Option<Missing>,
     /// What is aimed at.
     #[serde(rename = "t")]
     pub target: u64,

@@ -23,7 +23,10 @@ use limpet_protocol::network::{
 };
 use limpet_protocol::phase::Phase;
 use limpet_protocol::report::{Exit, InstanceStatus, NoImage, Report};
-use limpet_protocol::scale::{Figure, ScaleLimit, ScalePolicy, ScaleReport, Scaling};
+use limpet_protocol::scale::{
+    Figure, MetricSource, MetricTarget, Missing, ScaleLimit, ScalePolicy, ScaleReport, Scaling,
+    Target,
+};
 use limpet_protocol::spec::{ContentMount, EndpointMode, ImageSource, Spec};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -178,8 +181,20 @@ fn state_of_images(out: &mut String, generation: Generation) {
 }
 
 fn state_of_scale(out: &mut String) {
-    let figure =
-        Figure { metric: "cpu".to_owned(), value: Some(92_500), target: 60_000, wish: Some(3) };
+    let figure = Figure {
+        metric: "cpu".to_owned(),
+        value: Some(92_500),
+        missing: None,
+        target: 60_000,
+        wish: Some(3),
+    };
+    let unheard = Figure {
+        metric: "jobs_open".to_owned(),
+        value: None,
+        missing: Some(Missing::Unheard),
+        target: 10_000,
+        wish: None,
+    };
     let scale = ScaleReport {
         application: "shop".parse().unwrap(),
         service: "web".parse().unwrap(),
@@ -200,6 +215,15 @@ fn state_of_scale(out: &mut String) {
         scales: vec![scale.clone()],
     };
     line(out, "report-of-scale", &report);
+    line(out, "figure-that-is-missing", &unheard);
+    let topic = MetricTarget {
+        name: "jobs_open".to_owned(),
+        labels: [].into(),
+        source: MetricSource::Topic,
+        per_second: false,
+        target: Target::Average(10_000),
+    };
+    line(out, "metric-of-a-topic", &topic);
     line(out, "call-scales", &CallIn::Scales);
     line(out, "call-out-scales", &CallOut::Scales(vec![scale]));
 }

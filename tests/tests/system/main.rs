@@ -20,6 +20,7 @@ mod kills;
 mod look_inside;
 mod networks;
 mod nodes;
+mod published;
 mod registry;
 mod scaling;
 mod service;

@@ -167,6 +167,7 @@ async fn invite(parts: &Parts<'_>, mqtt: &str) -> anyhow::Result<String> {
         purpose: "join".into(),
         description: "for the agent of limpet up".into(),
         ttl_seconds: Some(TOKEN_SECONDS),
+        ..TokenRequest::default()
     };
     let made = parts.client.create_token(&request).await.context("make a token for the agent")?;
     let file = AgentFile {

@@ -18,7 +18,8 @@ const KEY: &str = "deploy.x-autoscale";
 const KEYS: [&str; 9] =
     ["min", "max", "cpu", "memory", "connections", "metrics", "per", "up", "down"];
 const PACE_KEYS: [&str; 5] = ["window", "step", "pods", "every", "select"];
-const METRIC_KEYS: [&str; 6] = ["name", "labels", "http", "per_second", "average", "value"];
+const METRIC_KEYS: [&str; 7] =
+    ["name", "topic", "labels", "http", "per_second", "average", "value"];
 /// What a target of connections is called in reports.
 const CONNECTIONS: &str = "connections";
 /// Where Prometheus looks if nobody says otherwise.
@@ -180,7 +181,9 @@ fn metrics(reader: &mut Reader, mapping: &Mapping) -> Vec<MetricTarget> {
 
 fn metric(reader: &mut Reader, (node, path): (&Node, &str)) -> Option<MetricTarget> {
     let mapping = known(reader, (node, path), &METRIC_KEYS)?;
-    let name = mapping.get("name").and_then(|entry| entry.node.scalar()).unwrap_or_default();
+    let text = |key| mapping.get(key).and_then(|entry| entry.node.scalar()).unwrap_or_default();
+    let is_published = mapping.contains_key("topic");
+    let name = text(if is_published { "topic" } else { "name" });
     let target = match (mapping.get("average"), mapping.get("value")) {
         (Some(entry), None) => Some((entry, Target::Average as fn(u64) -> Target)),
         (None, Some(entry)) => Some((entry, Target::Value as fn(u64) -> Target)),
@@ -205,7 +208,15 @@ fn metric(reader: &mut Reader, (node, path): (&Node, &str)) -> Option<MetricTarg
         let path = join(path, "labels");
         labels = expect(reader, &entry.node, &path, "names with texts", found)?;
     }
-    let source = http(reader, (node, mapping), path)?;
+    let source = if is_published {
+        for key in ["name", "http"].into_iter().filter_map(|key| mapping.get(key)) {
+            let message = "a metric is either asked for with `http` or published on a `topic`";
+            reader.at(path).refuse(&key.node, message, "`{topic: jobs_open, average: 10}`");
+        }
+        MetricSource::Topic
+    } else {
+        http(reader, (node, mapping), path)?
+    };
     let per_second = mapping.get("per_second").is_some_and(|entry| entry.node.is_true());
     Some(MetricTarget { name: name.to_owned(), labels, source, per_second, target: target? })
 }
@@ -216,8 +227,9 @@ fn http(
     path: &str,
 ) -> Option<MetricSource> {
     let Some(entry) = mapping.get("http") else {
-        let message = "`http` is missing: where the metric is had";
-        reader.at(path).refuse(node, message, "`http: {port: 9090, path: /metrics}`");
+        let message = "`http` or `topic` is missing: where the metric is had";
+        let advice = "`http: {port: 9090, path: /metrics}`, or `topic: NAME` without `name`";
+        reader.at(path).refuse(node, message, advice);
         return None;
     };
     let path = join(path, "http");

@@ -49,6 +49,32 @@ fn the_whole_of_a_policy() {
 }
 
 #[test]
+fn a_figure_from_a_topic() {
+    let service = read(
+        "network_mode: none, deploy: {x-autoscale: {min: 0, max: 3, metrics: [{topic: jobs_open, average: 2.5}]}}",
+    );
+    let policy = service.unwrap().autoscale.unwrap();
+    let [metric] = &policy.metrics[..] else { panic!("{policy:?}") };
+    assert_eq!((metric.name.as_str(), &metric.source), ("jobs_open", &MetricSource::Topic));
+    assert_eq!(metric.target, Target::Average(2_500));
+}
+
+#[test]
+fn what_is_wrong_with_a_topic() {
+    for (metric, expected) in [
+        ("topic: a/b, value: 1", "the metric \"a/b\" cannot be"),
+        ("topic: q, name: p, value: 1", "either asked for with `http`"),
+        ("topic: q, per_second: true, value: 1", "as one number"),
+        ("topic: q", "`average` or `value`"),
+    ] {
+        let keys =
+            format!("deploy: {{{LIMITS}, x-autoscale: {{max: 2, metrics: [{{{metric}}}]}}}}");
+        let errors = read(&keys).expect_err(metric);
+        assert!(errors.iter().any(|line| line.contains(expected)), "{metric}: {errors:#?}");
+    }
+}
+
+#[test]
 fn what_is_not_said() {
     let policy = scaled("max: 3, cpu: 60%").autoscale.unwrap();
     assert_eq!((policy.min, policy.per), (1, Per::Node));
@@ -89,7 +115,10 @@ fn what_is_wrong_is_named_where_it_stands() {
         (limited("max: 2, cpu: 60%, down: {window: 2h}"), "x-autoscale.down: 7200000 ms are too"),
         (limited("max: 2, cpu: 60%, down: {windw: 2s}"), "did you mean `window`?"),
         (limited("max: 2, metrics: {}"), "metrics: expected a list of metrics"),
-        (limited("max: 2, metrics: [{name: q, average: 1}]"), "metrics[0]: `http` is missing"),
+        (
+            limited("max: 2, metrics: [{name: q, average: 1}]"),
+            "metrics[0]: `http` or `topic` is missing",
+        ),
         (limited("max: 2, metrics: [{name: q, http: {port: 1}}]"), "`average` or `value`"),
         (limited("max: 2, metrics: [{name: q, http: {port: 0}, value: 1}]"), "http.port: expected"),
         (limited("max: 2, metrics: [{name: q, http: {port: 1}, value: 0}]"), "a target of 0"),

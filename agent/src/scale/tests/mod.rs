@@ -5,8 +5,10 @@ use limpet_protocol::scale::{
 };
 use proptest::prelude::*;
 
-use super::figure::{Gauge, Reading};
+use super::figure::{Gauge, Reading, Whose};
 use super::scaler::Scaler;
+
+mod published;
 
 const STEP_MS: u64 = super::SAMPLE_EVERY_MS;
 /// The target of most tests: 60 %.
@@ -62,8 +64,13 @@ fn the_ratio_rule() {
         [value, value, value / 2].into_iter().for_each(|it| reading.add(Some(it)));
         assert_eq!(asks(reading, Target::Value(100_000), number), (more, enough), "{why}");
     }
-    let elsewhere =
-        Reading { sum: 3_000, greatest: 3_000, counted: 1, elsewhere: true, ..Reading::default() };
+    let elsewhere = Reading {
+        sum: 3_000,
+        greatest: 3_000,
+        counted: 1,
+        whose: Whose::Node,
+        ..Reading::default()
+    };
     assert_eq!(asks(elsewhere, Target::Average(2_000), 0).0, Some(2), "from none");
     assert_eq!(asks(elsewhere, Target::Value(2_000), 0).0, Some(2));
 }
@@ -92,7 +99,7 @@ fn what_is_not_ready_and_what_is_missing() {
     ] {
         assert_eq!(asks(reading, target, number), (more, enough), "{why}");
     }
-    let mut elsewhere = Reading { elsewhere: true, ready: 2, ..Reading::default() };
+    let mut elsewhere = Reading { whose: Whose::Node, ready: 2, ..Reading::default() };
     elsewhere.add(Some(0));
     elsewhere.add(None);
     assert_eq!(asks(elsewhere, target, 2), (None, 2), "what is missing elsewhere may be anything");
@@ -279,10 +286,11 @@ fn any_pace() -> impl Strategy<Value = Pace> {
 }
 
 fn any_scaling() -> impl Strategy<Value = Scaling> {
-    (0_u32..5, 1_u32..12, any_pace(), any_pace()).prop_map(|(min, more, up, down)| {
+    let per = prop_oneof![Just(Per::Node), Just(Per::Application)];
+    (0_u32..5, 1_u32..12, any_pace(), any_pace(), per).prop_map(|(min, more, up, down, per)| {
         let max = min + more;
         let mut scaling = scaling(min, max);
-        (scaling.policy.up, scaling.policy.down) = (up, down);
+        (scaling.policy.up, scaling.policy.down, scaling.policy.per) = (up, down, per);
         scaling.policy.metrics = vec![MetricTarget {
             name: "queue".into(),
             labels: [].into(),
@@ -296,9 +304,10 @@ fn any_scaling() -> impl Strategy<Value = Scaling> {
 
 fn any_reading() -> impl Strategy<Value = Reading> {
     let values = proptest::collection::vec(proptest::option::weighted(0.8, 0_u64..300_000), 0..6);
-    values.prop_map(|values| {
+    let whose = prop_oneof![Just(Whose::Measured), Just(Whose::Node), Just(Whose::Service)];
+    (values, whose).prop_map(|(values, whose)| {
         let ready = u32::try_from(values.len()).unwrap();
-        let mut reading = Reading { ready, ..Reading::default() };
+        let mut reading = Reading { ready, whose, ..Reading::default() };
         values.into_iter().for_each(|value| reading.add(value));
         reading
     })
@@ -350,11 +359,12 @@ proptest! {
     #[test]
     fn a_lost_metric_never_scales_down(
         scaling in any_scaling(), begin in 0_u32..20, past in any_course(), cpu in any_reading(),
-        after_ms in 1_u64..60_000,
+        after_ms in 1_u64..60_000, published in any::<bool>(),
     ) {
         let (mut scaler, at_ms) = with_past(&scaling, begin, &past);
         let before = scaler.newest().number;
-        let mut lost = Reading { ready: 2, ..Reading::default() };
+        let whose = if published { Whose::Service } else { Whose::Measured };
+        let mut lost = Reading { ready: 2, whose, ..Reading::default() };
         lost.add(None);
         lost.add(None);
         // What was wished before may still be under way in its window; a lost metric adds nothing to it.

@@ -1,0 +1,177 @@
+//! Services follow a figure that is published on a topic: up, down, from none and back.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use limpet_tests::fleet::{Broker, Fleet};
+use limpet_tests::process::wait_for;
+use rumqttc::v5::mqttbytes::QoS;
+use rumqttc::v5::{AsyncClient, MqttOptions};
+use tokio::sync::oneshot;
+
+const TOPIC: &str = "limpet/v1/m/shop/worker/jobs_open";
+/// How often whoever measures says it again.
+const EVERY: Duration = Duration::from_millis(300);
+
+/// Who measures: says the same again and again until it is told another, over every connection that it gets.
+struct Measuring {
+    value: Arc<Mutex<&'static str>>,
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Measuring {
+    fn start(fleet: &Fleet, token: &str) -> Self {
+        let mut options = MqttOptions::new("metrics-test", "127.0.0.1", fleet.mqtt_port());
+        options.set_credentials("metrics", token);
+        let value = Arc::new(Mutex::new("0"));
+        let (end, ended) = oneshot::channel();
+        let said = value.clone();
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                tokio::select! {
+                    () = publish(options, &said) => {}
+                    _ = ended => {}
+                }
+            });
+        });
+        Self { value, end: Some(end), thread: Some(thread) }
+    }
+
+    fn say(&self, value: &'static str) {
+        *self.value.lock().unwrap() = value;
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn publish(options: MqttOptions, value: &Mutex<&'static str>) {
+    let (client, mut events) = AsyncClient::new(options, 8);
+    let mut again = tokio::time::interval(EVERY);
+    loop {
+        tokio::select! {
+            event = events.poll() => if event.is_err() {
+                // Nobody is there just now.
+                again.tick().await;
+            },
+            _ = again.tick() => {
+                let value = *value.lock().unwrap();
+                // Of a full queue the next one is as good.
+                let _ = client.try_publish(TOPIC, QoS::AtLeastOnce, true, value);
+            }
+        }
+    }
+}
+
+fn compose(per: &str) -> String {
+    format!(
+        "
+services:
+  worker:
+    image: limpet-demo
+    command: [clock]
+    stop_grace_period: 1s
+    deploy:
+      x-autoscale:
+        per: {per}
+        min: 0
+        max: 3
+        metrics: [{{topic: jobs_open, average: 10}}]
+        down: {{window: 1s}}
+"
+    )
+}
+
+fn fleet(broker: Broker, nodes: &[&str]) -> Fleet {
+    let mut fleet = Fleet::with(broker);
+    fleet.load_image(&limpet_images::demo_archive());
+    for node in nodes {
+        fleet.add_node(node, &[]);
+    }
+    fleet
+}
+
+fn runs(fleet: &Fleet, nodes: &[&str], count: usize) {
+    wait_for(&format!("{count} containers"), || {
+        let running: usize = nodes.iter().map(|node| fleet.node(node).container_pids().len()).sum();
+        (running == count).then_some(())
+    });
+}
+
+fn explained(fleet: &Fleet, what: &str) -> String {
+    wait_for(what, || {
+        let text = fleet.limpet(&["explain", "shop.worker"]);
+        text.contains(what).then_some(text)
+    })
+}
+
+#[test]
+fn from_none_up_and_down_by_what_is_published() {
+    let mut fleet = fleet(Broker::Embedded, &["n1"]);
+    fleet.apply("shop", &compose("node"), &["--wait"]);
+    runs(&fleet, &["n1"], 0);
+    let text = explained(&fleet, "nothing was published yet");
+    assert!(text.contains(TOPIC), "{text}");
+    let token = fleet.limpet(&["token", "create", "--metrics", "shop"]);
+    assert!(fleet.limpet(&["token", "ls"]).contains("metrics of shop"));
+    let measuring = Measuring::start(&fleet, token.trim());
+    measuring.say("25");
+    runs(&fleet, &["n1"], 3);
+    measuring.say("5.5");
+    runs(&fleet, &["n1"], 1);
+    let home = fleet.node("n1").container_pids();
+    // Nothing is taken away for what is no number.
+    measuring.say("NaN");
+    explained(&fleet, "what was published is no decimal number");
+    let top = fleet.limpet(&["top", "--no-stream"]);
+    assert!(top.contains("jobs_open ?/10 (what was published is no decimal number)"), "{top}");
+    assert_eq!(fleet.node("n1").container_pids(), home);
+    // The broker goes and comes back with the controller; the node listens again.
+    fleet.kill_controller();
+    measuring.say("15");
+    assert_eq!(fleet.node("n1").container_pids(), home);
+    fleet.start_controller();
+    fleet.wait_ready("n1");
+    runs(&fleet, &["n1"], 2);
+    measuring.say("0");
+    runs(&fleet, &["n1"], 0);
+}
+
+#[test]
+fn with_a_broker_of_its_own_a_figure_is_followed_without_a_controller() {
+    let mut fleet = fleet(Broker::Mosquitto, &["n1"]);
+    fleet.apply("shop", &compose("node"), &["--wait"]);
+    let measuring = Measuring::start(&fleet, "whatever");
+    measuring.say("1");
+    runs(&fleet, &["n1"], 1);
+    fleet.kill_controller();
+    measuring.say("25");
+    runs(&fleet, &["n1"], 3);
+    measuring.say("0");
+    runs(&fleet, &["n1"], 0);
+}
+
+#[test]
+fn over_the_fleet_as_many_run_as_the_figure_asks_for() {
+    let nodes = ["n1", "n2"];
+    let fleet = fleet(Broker::Embedded, &nodes);
+    fleet.apply("shop", &compose("application"), &["--wait"]);
+    runs(&fleet, &nodes, 0);
+    let token = fleet.limpet(&["token", "create", "--metrics", "shop"]);
+    let measuring = Measuring::start(&fleet, token.trim());
+    measuring.say("15");
+    runs(&fleet, &nodes, 2);
+    explained(&fleet, "2 over the fleet, between 0 and 3: ");
+    measuring.say("29");
+    runs(&fleet, &nodes, 3);
+    measuring.say("0");
+    runs(&fleet, &nodes, 0);
+}
