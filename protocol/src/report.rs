@@ -26,7 +26,8 @@ pub struct Report {
     /// Every instance that the node knows of.
     #[serde(rename = "i")]
     pub instances: Vec<InstanceStatus>,
-    /// Specs that come next ([`crate::assignment::AssignedService::next`]) and whose images are here.
+    /// Specs that come next ([`crate::assignment::AssignedService::next`]), or of services that may run here and
+    /// do not, and whose images are here.
     #[serde(rename = "n", default, skip_serializing_if = "Vec::is_empty")]
     pub staged: Vec<SpecHash>,
     /// How its network fares; none before it has one.

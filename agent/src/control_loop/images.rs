@@ -171,6 +171,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 
     fn image_failed(&mut self, image: &ImageSource, reason: &str) {
         self.observed.image_failed(image, reason, self.clock.now_ms());
+        if self.is_for_later(image)
+            && let Some(ImageState::Failed { trouble, .. }) = self.observed.image(image)
+            && trouble.failures == 1
+        {
+            let message = format!("image {} cannot be had ahead: {reason}", image.reference);
+            self.event(EventKind::PullFailed, None, message);
+        }
         for instance in news::concerned(&self.wanted, &self.observed, image) {
             if self.news.image_failed(&instance, reason) {
                 let message = format!("image {} cannot be had: {reason}", image.reference);
@@ -180,17 +187,24 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     }
 
     fn tell_of_image(&mut self, kind: EventKind, image: &ImageSource, message: &str) {
+        if self.is_for_later(image) {
+            self.event(kind, None, format!("{message}, ahead of when it is needed"));
+        }
         for instance in news::concerned(&self.wanted, &self.observed, image) {
             self.event(kind, Some(instance), message.to_owned());
         }
     }
 
+    /// Whether only a service that rests needs an image.
+    fn is_for_later(&self, image: &ImageSource) -> bool {
+        let rests = self.observed.rests_with(image);
+        rests && news::concerned(&self.wanted, &self.observed, image).is_empty()
+    }
+
     /// Removes images that nobody needs any more, once after each assignment and only when everything
     /// that it wants is there: before that nobody can say what is not needed.
     pub(super) fn tidy_images(&mut self) {
-        // The image of a service that has no instance just now must be there when it gets one.
-        let rests = self.scaling.scales.any_rests();
-        if !self.stock.untidy || !self.runtime_ready || rests {
+        if !self.stock.untidy || !self.runtime_ready {
             return;
         }
         let Some(in_use) = self.observed.images_in_use(&self.wanted) else { return };
@@ -200,7 +214,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             digests.insert(prepared.digest.clone());
             digests.extend(image.digest.clone());
         }
-        for (_, spec) in self.wanted.values().filter_map(|want| want.next.as_ref()) {
+        for (_, spec) in self.observed.later(&self.wanted) {
             match self.observed.image(&spec.image) {
                 None | Some(ImageState::Preparing { .. }) => return,
                 // What cannot be had keeps nothing, and nothing waits for it.

@@ -313,6 +313,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             return [self.rest_due_ms, load_due_ms].into_iter().flatten().min();
         }
         let commands_due_ms = self.time_commands();
+        self.observed.set_resting(self.resting());
         self.observed.forget(&self.wanted);
         self.look_at_schedules();
         self.observed.set_lacks_addresses(self.network.lacks_addresses());

@@ -1,13 +1,15 @@
 //! Scaling in the loop: reads what is due, asks for metrics, and lets as many instances be wanted as were
 //! decided.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use limpet_protocol::event::EventKind;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::scale::{Figure, ScaleReport, in_words};
+use limpet_protocol::spec::Spec;
 use limpet_protocol::topic::{MetricTopic, Topic};
 
 use super::checks::network_of;
@@ -172,6 +174,19 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 tracing::debug!("{topic} is listened to until the next connection");
             }
         }
+    }
+
+    /// Specs of which a service may get an instance here at any time, and has none; also what comes next of it.
+    pub(super) fn resting(&self) -> BTreeMap<SpecHash, Arc<Spec>> {
+        let accepted = self.intake.current().filter(|_| self.ending_at_ms.is_none());
+        let services = accepted.map(|it| &it.assignment.services).into_iter().flatten();
+        let scaled =
+            services.filter(|service| service.scale.is_some() && !service.slots.is_empty());
+        let runs = |spec: &SpecHash| self.wanted.values().any(|want| want.spec_hash == *spec);
+        let rests = scaled.filter(|service| !runs(&service.spec));
+        let rests = rests.flat_map(|service| [Some(service.spec), service.next]).flatten();
+        let spec = |hash| Some((hash, accepted?.specs.get(&hash)?.spec.clone()));
+        rests.filter_map(spec).collect()
     }
 
     /// Reads what is due and lets what is wanted follow. Returns when to look again, and whether anybody

@@ -89,12 +89,28 @@ impl Observed {
         self.images.insert(image.into(), ImageState::Preparing { trouble });
     }
 
-    /// The specs that are wanted or come next and whose images could not be had so far.
+    /// Whether a service that rests needs an image.
+    #[must_use]
+    pub fn rests_with(&self, image: &ImageSource) -> bool {
+        self.resting().values().any(|spec| spec.image == *image)
+    }
+
+    /// The specs that nothing here runs yet but something may come to: those that come next, and those of
+    /// services that rest.
+    pub fn later<'a>(
+        &'a self,
+        wanted: &'a Wanted,
+    ) -> impl Iterator<Item = (SpecHash, &'a Arc<Spec>)> {
+        let next = wanted.values().filter_map(|want| want.next.as_ref());
+        let next = next.map(|(hash, spec)| (*hash, spec));
+        next.chain(self.resting().iter().map(|(hash, spec)| (*hash, spec)))
+    }
+
+    /// The specs that are wanted or may come to be and whose images could not be had so far.
     pub(super) fn without_image(&self, wanted: &Wanted) -> Vec<NoImage> {
         let now = wanted.values().map(|want| (want.spec_hash, &want.spec));
-        let next = wanted.values().filter_map(|want| want.next.as_ref());
-        let specs: BTreeMap<SpecHash, &Arc<Spec>> =
-            now.chain(next.map(|(hash, spec)| (*hash, spec))).collect();
+        let later = self.later(wanted);
+        let specs: BTreeMap<SpecHash, &Arc<Spec>> = now.chain(later).collect();
         let no_image = |(spec, of): (SpecHash, &Arc<Spec>)| {
             let (ImageState::Preparing { trouble: Some(trouble) }
             | ImageState::Failed { trouble, .. }) = self.image(&of.image)?
@@ -123,11 +139,11 @@ impl Observed {
         // The image of what still runs stays.
         let used = self.slots.values().flat_map(|slot| &slot.containers);
         let used = used.filter_map(|container| container.spec.as_ref());
-        let next = wanted.values().filter_map(|want| Some(&want.next.as_ref()?.1));
+        let later = self.later(wanted).map(|(_, spec)| spec);
         let keep: BTreeSet<ImageKey> = wanted
             .values()
             .map(|want| &want.spec)
-            .chain(next)
+            .chain(later)
             .chain(used)
             .map(|spec| ImageKey::from(&spec.image))
             .collect();

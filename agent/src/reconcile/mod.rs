@@ -21,7 +21,7 @@
 //!   this node the controller says when its condition holds.
 //! - Runs of a schedule begin when their gate opens ([`crate::schedule`]); in between the slot rests.
 //! - A slot that has done its work for good is never started again.
-//! - The image of what comes next is had ready once nothing else needs one.
+//! - The images of what comes next and of services that rest are had ready once nothing else needs one.
 //! - What nobody wants is stopped, dependants before what they depend on, and then removed.
 //! - The newest ended container of a slot stays until its successor runs, so that its output can be
 //!   read.
@@ -227,15 +227,13 @@ impl Plan {
         }
     }
 
-    /// Has the images of what comes next ready, one at a time and only while nothing that is to run
-    /// waits for one.
+    /// Has the images of what comes next and of what rests ready, one at a time and only while nothing that
+    /// is to run waits for one.
     fn stage(&mut self, wanted: &Wanted, observed: &Observed) {
-        let mut next: Vec<_> = wanted.values().filter_map(|want| want.next.as_ref()).collect();
-        next.sort_by_key(|(hash, _)| *hash);
-        next.dedup_by_key(|(hash, _)| *hash);
-        for (hash, spec) in next {
+        let later: BTreeMap<_, _> = observed.later(wanted).collect();
+        for (hash, spec) in later {
             if matches!(observed.image(&spec.image), Some(ImageState::Ready { .. })) {
-                self.staged.push(*hash);
+                self.staged.push(hash);
                 continue;
             }
             if !self.images.is_empty() || observed.is_preparing() {

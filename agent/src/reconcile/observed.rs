@@ -96,6 +96,8 @@ pub struct Observed {
     /// Of the instances that have a schedule: whether a run may begin.
     gates: BTreeMap<InstanceId, Gate>,
     lacks_addresses: bool,
+    /// Services of the node that have no instance on it just now.
+    resting: BTreeMap<SpecHash, Arc<Spec>>,
 }
 
 impl Observed {
@@ -155,6 +157,16 @@ impl Observed {
     /// The node has no addresses for networks yet, or has them now.
     pub const fn set_lacks_addresses(&mut self, lacks: bool) {
         self.lacks_addresses = lacks;
+    }
+
+    /// Specs of services that may get an instance here at any time and have none.
+    pub(super) const fn resting(&self) -> &BTreeMap<SpecHash, Arc<Spec>> {
+        &self.resting
+    }
+
+    /// Which services rest now: their images are had ready, so that nobody is needed when one wakes.
+    pub fn set_resting(&mut self, resting: BTreeMap<SpecHash, Arc<Spec>>) {
+        self.resting = resting;
     }
 
     /// The gates as they are now.

@@ -271,12 +271,6 @@ impl Scales {
         }
     }
 
-    /// Whether a service has no instance just now.
-    #[must_use]
-    pub fn any_rests(&self) -> bool {
-        self.services.values().any(|service| service.chosen().is_empty())
-    }
-
     /// What was decided, with the figures of the newest look.
     #[must_use]
     pub fn reports(&self) -> Vec<ScaleReport> {

@@ -149,12 +149,15 @@ fn from_none_up_and_down_by_what_is_published() {
 fn with_a_broker_of_its_own_a_figure_is_followed_without_a_controller() {
     let mut fleet = fleet(Broker::Mosquitto, &["n1"]);
     fleet.apply("shop", &compose("node"), &["--wait"]);
-    let measuring = Measuring::start(&fleet, "whatever");
-    measuring.say("1");
-    runs(&fleet, &["n1"], 1);
+    wait_for("the image to be there", || {
+        fleet.limpet(&["events"]).contains("limpet-demo is there").then_some(())
+    });
     fleet.kill_controller();
+    let measuring = Measuring::start(&fleet, "whatever");
     measuring.say("25");
     runs(&fleet, &["n1"], 3);
+    measuring.say("1");
+    runs(&fleet, &["n1"], 1);
     measuring.say("0");
     runs(&fleet, &["n1"], 0);
 }

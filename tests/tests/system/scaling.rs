@@ -154,11 +154,17 @@ fn the_first_connection_wakes_a_service_that_has_no_instance_and_is_held() {
         let none = || fleet.node("n1").container_pids().is_empty().then_some(());
         wait_for("no container", none);
     };
+    // The very first one, without anybody who could be asked: the image was fetched ahead.
+    wait_for("the image to be there", || {
+        fleet.limpet(&["events"]).contains("limpet-demo is there").then_some(())
+    });
+    fleet.kill_controller();
     let answer = ask(&fleet);
     assert!(answer.contains("hello from shop.web.1"), "{answer}");
     rests(&fleet);
-    // Also without anybody who could be asked.
-    fleet.kill_controller();
+    // And once it is there, too.
+    fleet.start_controller();
+    fleet.wait_ready("n1");
     let answer = ask(&fleet);
     assert!(answer.contains("hello from shop.web.1"), "{answer}");
     rests(&fleet);

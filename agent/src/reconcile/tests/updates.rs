@@ -194,6 +194,34 @@ fn a_slot_that_is_done_is_never_started_again() {
 }
 
 #[test]
+fn the_image_of_a_service_that_rests_is_had_ready_and_kept() {
+    let (web, rests) = (plain("web", 1), plain("rests", 1));
+    let mut world = World::of(&[&web]);
+    world.observed.set_resting([(rests.spec_hash, rests.spec.clone())].into());
+    assert_eq!(world.step(), ["prepare web:1"]);
+    world.observed.image_ready(&web.spec.image, None);
+    assert_eq!(world.step(), ["prepare rests:1", "start shop.web.1.1"]);
+    assert!(world.observed.rests_with(&rests.spec.image));
+    world.observed.image_failed(&rests.spec.image, "gone", world.now_ms);
+    assert_eq!(world.decide().no_image[0].spec, rests.spec_hash);
+    world.observed.forget(&world.wanted);
+    world.now_ms = world.decide().wake_at_ms.unwrap();
+    assert_eq!(world.step(), ["prepare rests:1"], "it is tried again");
+    world.observed.image_ready(&rests.spec.image, None);
+    world.observed.forget(&world.wanted);
+    assert_eq!(world.decide().staged, [rests.spec_hash]);
+    assert_eq!(world.step(), [""; 0]);
+    // What wakes starts at once.
+    world.observed.set_resting([].into());
+    world.wanted.extend(wanted(&[&rests]));
+    assert_eq!(world.step(), ["start shop.rests.1.1"]);
+    world.wanted = wanted(&[&web]);
+    world.observed.set_resting([].into());
+    world.observed.forget(&world.wanted);
+    assert!(world.observed.image(&rests.spec.image).is_some(), "what runs of it keeps it");
+}
+
+#[test]
 fn the_image_of_what_comes_next_is_had_ready_after_all_others() {
     let (mut web, db) = (plain("web", 1), plain("db", 1));
     let next = plain("web", 2);
