@@ -71,6 +71,21 @@ impl Site {
         ip(&format!("-n {own} route add default via {}", self.host()));
     }
 
+    /// Wires an emulated board to the hub: the device that is returned, in the hub's namespace, is the
+    /// other end of its network device.
+    ///
+    /// # Panics
+    /// When the kernel or `ip` refuses.
+    pub fn add_board(&mut self, node: &str) -> String {
+        let hub = self.namespace("hub");
+        self.nodes.push(node.to_owned());
+        let port = format!("port{}", self.nodes.len());
+        ip(&format!("-n {hub} tuntap add dev {port} mode tap"));
+        ip(&format!("-n {hub} link set {port} master hub"));
+        ip(&format!("-n {hub} link set {port} up"));
+        port
+    }
+
     /// A node's address.
     ///
     /// # Panics

@@ -48,6 +48,13 @@ fn is_set(text: &str, table: &str, name: &str, value: &str) -> bool {
     at.and_then(|it| it.get(key)).is_some_and(|found| Some(found) == meant.get("it"))
 }
 
+/// What a person wrote as a value of TOML: as it is if it is one, else a text, which then needs no quotes.
+#[must_use]
+pub fn value(written: &str) -> String {
+    let is_value = format!("it = {written}").parse::<toml::Table>().is_ok_and(|it| it.len() == 1);
+    if is_value { written.to_owned() } else { quoted(written) }
+}
+
 /// A text as a value of TOML.
 #[must_use]
 pub fn quoted(text: &str) -> String {
@@ -68,6 +75,15 @@ mod tests {
         assert_eq!(again, FILE.replace("# controller = \"a\"", "controller = \"c\""));
         let label = set(FILE, "agent.labels", "rack", "\"7\"").unwrap();
         assert_eq!(label, FILE.replace("labels]\n", "labels]\nrack = \"7\"\n"));
+    }
+
+    #[test]
+    fn a_value_needs_no_quotes() {
+        for is_one in ["true", "[]", "\"a b\"", "7", "[\"a\", \"b\"]"] {
+            assert_eq!(value(is_one), is_one);
+        }
+        assert_eq!(value("10.0.0.7/24"), "\"10.0.0.7/24\"");
+        assert_eq!(value("1\nother = 2"), quoted("1\nother = 2"));
     }
 
     #[test]

@@ -100,6 +100,14 @@ impl Fleet {
         self.site.as_ref().expect("a fleet on a site")
     }
 
+    /// Wires an emulated board to the site.
+    ///
+    /// # Panics
+    /// When the fleet has none.
+    pub fn wire_board(&mut self, name: &str) -> String {
+        self.site.as_mut().expect("a fleet on a site").add_board(name)
+    }
+
     /// The wire behind which the nodes are.
     ///
     /// # Panics

@@ -9,4 +9,5 @@
 )]
 
 mod idle;
+mod pair;
 mod power;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use limpet_images::board::settings::{SettingError, quoted, set};
+use limpet_images::board::settings::{self, SettingError, quoted, set};
 use limpet_images::board::{self, Board};
 
 use crate::output;
@@ -39,7 +39,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   limpet flash personalize limpet.img --controller mqtt://10.0.0.5:1883 --token TOKEN --label site=north
-  limpet flash personalize limpet.img --set board.console=true --set 'network.address=\"10.0.0.7/24\"'")]
+  limpet flash personalize limpet.img --set board.console=true --set network.address=10.0.0.7/24")]
     Personalize(PersonalizeArgs),
     /// Write an image to a card, and read it back
     #[command(after_help = "\
@@ -82,7 +82,7 @@ struct PersonalizeArgs {
     /// The host name, for an image of one board
     #[arg(long, value_name = "NAME")]
     host_name: Option<String>,
-    /// Any other setting of limpet.toml, its value in TOML; may be given several times
+    /// Any other setting of limpet.toml, its value in TOML or a text; may be given several times
     #[arg(long = "set", value_name = "TABLE.NAME=VALUE", value_parser = pair)]
     settings: Vec<(String, String)>,
 }
@@ -150,9 +150,9 @@ fn changed(text: &str, args: &PersonalizeArgs) -> Result<String, SettingError> {
     for (key, value) in &args.labels {
         text = set(&text, "agent.labels", &bare(key), &quoted(value))?;
     }
-    for (path, value) in &args.settings {
+    for (path, written) in &args.settings {
         let (table, name) = path.rsplit_once('.').unwrap_or(("", path));
-        text = set(&text, table, name, value)?;
+        text = set(&text, table, name, &settings::value(written))?;
     }
     Ok(text)
 }

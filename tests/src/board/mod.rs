@@ -4,6 +4,8 @@
 //! QEMU and the agent come from `images/cross`; `tests/boards` fetches and builds them before it starts these
 //! tests. QEMU does not run a boot loader here: it gets the kernel out of the image's boot partition.
 
+mod fleet;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream;
@@ -14,6 +16,8 @@ use std::time::{Duration, Instant};
 use limpet_images::board::{self, Board};
 
 use crate::process::{Running, program};
+use crate::site::Site;
+pub use fleet::BoardFleet;
 
 /// How long a test waits for a board: every instruction of it is emulated, and the machine is shared.
 pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
@@ -27,10 +31,12 @@ const CONSOLE_WAIT: Duration = Duration::from_millis(200);
 const SHELL_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Whether a board has a network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wire {
+#[derive(Debug, Clone, Copy)]
+pub enum Wire<'site> {
     /// It reaches the ports of this machine's loopback device at [`HOST`].
     Plugged,
+    /// It is at a site with other boards: the site, and the device there that [`Site::add_board`] made.
+    Site(&'site Site, &'site str),
     /// There is no device.
     None,
 }
@@ -89,7 +95,7 @@ impl EmulatedBoard {
     ///
     /// # Panics
     /// When QEMU cannot be started.
-    pub fn switch_on(&mut self, wire: Wire) {
+    pub fn switch_on(&mut self, wire: Wire<'_>) {
         for name in [board::KERNEL, board::INITRAMFS] {
             let content = board::boot_file(&self.card(), name).unwrap();
             fs::write(self.folder.join(name), content).unwrap();
@@ -97,7 +103,7 @@ impl EmulatedBoard {
         let told = board::boot_file(&self.card(), board::COMMAND_LINE).unwrap();
         drop(fs::remove_file(self.console_socket()));
         drop(fs::remove_file(self.console_log()));
-        let mut command = self.machine();
+        let mut command = self.machine(wire);
         command.args(["-display", "none", "-no-user-config", "-nodefaults"]);
         command.arg("-kernel").arg(self.folder.join(board::KERNEL));
         command.arg("-initrd").arg(self.folder.join(board::INITRAMFS));
@@ -112,7 +118,7 @@ impl EmulatedBoard {
     }
 
     /// Gives the machine its serial line, its card and its network.
-    fn plug_in(&self, command: &mut Command, wire: Wire) {
+    fn plug_in(&self, command: &mut Command, wire: Wire<'_>) {
         let card = self.card().display().to_string();
         let drive = command.arg("-drive");
         let network = if let Board::RaspiArm64 = self.kind {
@@ -129,14 +135,20 @@ impl EmulatedBoard {
             "virtio-net-pci,netdev=net,romfile="
         };
         command.args(["-serial", "chardev:line"]);
-        if wire == Wire::Plugged {
-            command.args(["-netdev", "user,id=net,ipv6=off", "-device", network]);
-        }
+        let (end, hardware_address) = match wire {
+            Wire::Plugged => ("user,id=net,ipv6=off".to_owned(), String::new()),
+            Wire::Site(_, port) => {
+                let end = format!("tap,id=net,ifname={port},script=no,downscript=no");
+                let number = port.trim_start_matches(|it: char| !it.is_ascii_digit());
+                (end, format!(",mac=52:54:00:6c:69:{number:0>2}"))
+            }
+            Wire::None => return,
+        };
+        command.args(["-netdev", &end, "-device", &(network.to_owned() + &hardware_address)]);
     }
 
     /// QEMU with the processor and the memory of the board.
-    fn machine(&self) -> Command {
-        let root = cross().join("qemu");
+    fn machine(&self, wire: Wire<'_>) -> Command {
         let (program, options): (_, &[&str]) = match self.kind {
             Board::VirtArm64 => {
                 let options = &["-M", "virt", "-cpu", "cortex-a72", "-m", "512", "-smp", "2"];
@@ -148,7 +160,12 @@ impl EmulatedBoard {
             Board::RaspiArm64 => ("qemu-system-aarch64", &["-M", "raspi3b"]),
             other => panic!("{other} is not emulated here"),
         };
-        let mut command = Command::new(root.join("usr/bin").join(program));
+        let root = cross().join("qemu");
+        let program = root.join("usr/bin").join(program);
+        let mut command = match wire {
+            Wire::Site(site, _) => site.command("hub", &program),
+            Wire::Plugged | Wire::None => Command::new(program),
+        };
         let libraries = ["usr/lib", "lib"].map(|it| root.join(it).join("x86_64-linux-gnu"));
         command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries).unwrap());
         for folder in ["usr/share/qemu", "usr/share/seabios", "usr/lib/ipxe/qemu"] {
@@ -218,7 +235,9 @@ impl EmulatedBoard {
         self.folder.join("console.log")
     }
 
-    fn console_socket(&self) -> PathBuf {
+    /// The socket that is its serial line.
+    #[must_use]
+    pub fn console_socket(&self) -> PathBuf {
         self.folder.join("console.sock")
     }
 }
