@@ -8,12 +8,13 @@ use limpet_protocol::codec;
 use limpet_protocol::id::SessionId;
 use limpet_protocol::spec::ImageSource;
 
+use super::checks::own_network;
 use super::{ControlLoop, Images, Job};
 use crate::calls::exec::ExecTask;
 use crate::calls::{Answer, Heard};
 use crate::load::usage;
 use crate::report::bounded;
-use crate::runtime::{ExecId, Runtime};
+use crate::runtime::{ContainerId, ExecId, Runtime};
 use crate::signal::SIGHUP;
 
 /// How long a command may take to end once its caller has hung up.
@@ -63,7 +64,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 }
             }
             Heard::Load => {
-                let loads = usage::of_instances(&self.paths, self.clock.now_ms());
+                let own = |id: &ContainerId| own_network(self.observed.container(id)?);
+                let loads = usage::of_instances(&self.paths, own, self.clock.now_ms());
                 for message in [CallOut::Load(loads), CallOut::end(None)] {
                     self.answer(Answer { session: session.clone(), message });
                 }

@@ -115,6 +115,14 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
 type Fares = (Option<Health>, Option<bool>);
 
 /// The network that a container's probes are made in; none if it does not run.
+/// By which process a network is found that is not the node's.
+pub(super) fn own_network(container: &Container) -> Option<u32> {
+    match network_of(container)? {
+        Network::Of { pid } => Some(pid),
+        Network::Node => None,
+    }
+}
+
 pub(super) fn network_of(container: &Container) -> Option<Network> {
     let pid = container.pid?;
     let mode = container.spec.as_ref().map(|spec| spec.network.mode);

@@ -12,17 +12,17 @@ use limpet_protocol::scale::{Figure, ScaleReport, in_words};
 use limpet_protocol::spec::Spec;
 use limpet_protocol::topic::{MetricTopic, Topic};
 
-use super::checks::network_of;
+use super::checks::{network_of, own_network};
 use super::{ControlLoop, Images, Job, Wanted, WantedInstance};
 use crate::ledger::Accepted;
-use crate::load::connections;
 use crate::load::sample::{Sampler, Wish};
+use crate::load::{connections, traffic};
 use crate::probe;
-use crate::reconcile::{Life, Observed};
+use crate::reconcile::{Container, Life, Observed};
 use crate::runtime::{ContainerId, Runtime};
 use crate::scale::prometheus::value_of;
 use crate::scale::slots::Standing;
-use crate::scale::{Change, Endpoint, Scales, ServiceKey, Share};
+use crate::scale::{Change, Endpoint, Question, Scales, ServiceKey, Share};
 
 /// How long an instance may take to tell its metrics.
 const METRICS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -272,11 +272,15 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             let Some(id) = self.observed.newest(&instance) else { continue };
             let container = self.observed.container(&id);
             let Some(container) = container.filter(|it| it.life == Life::Running) else { continue };
-            let Some((port, path)) = endpoint.http.clone() else {
-                let count = container.pid.and_then(connections::established);
-                let values: Vec<_> = endpoint.metrics.iter().map(|(at, _)| (*at, count)).collect();
-                self.scaling.scales.heard(key, &id, &values, now_ms);
-                continue;
+            let (port, path) = match endpoint.question.clone() {
+                Question::Http { port, path } => (port, path),
+                counted => {
+                    let count = count(container, &counted);
+                    let values: Vec<_> =
+                        endpoint.metrics.iter().map(|(at, _)| (*at, count)).collect();
+                    self.scaling.scales.heard(key, &id, &values, now_ms);
+                    continue;
+                }
             };
             let Some(network) = network_of(container) else { continue };
             let asked = &mut self.scaling.asked;
@@ -303,6 +307,15 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let now_ms = self.clock.now_ms();
         self.scaling.scales.heard(&key, &from, &values, now_ms);
         self.scaling.asked.remove(&(from, port));
+    }
+}
+
+/// What the kernel counts of a container, in thousandths.
+fn count(container: &Container, question: &Question) -> Option<u64> {
+    match question {
+        Question::Connections => connections::established(container.pid?),
+        Question::Traffic => Some(traffic::of(own_network(container)?)?.sum()),
+        Question::Http { .. } => None,
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod connections;
 pub mod devices;
 pub mod sample;
 mod strain;
+pub mod traffic;
 pub mod usage;
 
 use std::collections::BTreeMap;

@@ -6,21 +6,33 @@
 
 use limpet_protocol::call::InstanceLoad;
 
+use super::traffic;
 use crate::keeper::cgroup::Hierarchies;
 use crate::runtime::{ContainerId, RuntimePaths};
 
 /// Version 1 writes "no limit" as the largest number of whole pages.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// The load of everything that runs, at this time of the node's clock.
+/// The load of everything that runs, at this time of the node's clock. Who has a network of its own is found
+/// there by its process.
 #[must_use]
-pub fn of_instances(paths: &RuntimePaths, at_ms: u64) -> Vec<InstanceLoad> {
+pub fn of_instances(
+    paths: &RuntimePaths,
+    network_of: impl Fn(&ContainerId) -> Option<u32>,
+    at_ms: u64,
+) -> Vec<InstanceLoad> {
     let Ok(hierarchies) = Hierarchies::find() else { return Vec::new() };
     let bundles = std::fs::read_dir(paths.bundles()).into_iter().flatten().flatten();
     let names = bundles.filter_map(|entry| entry.file_name().into_string().ok());
     let ids = names.filter_map(|name| name.parse::<ContainerId>().ok());
-    let mut all: Vec<InstanceLoad> =
-        ids.filter_map(|id| of_one(&hierarchies, paths, id, at_ms)).collect();
+    let mut all: Vec<InstanceLoad> = ids
+        .filter_map(|id| {
+            let traffic = network_of(&id).and_then(traffic::of);
+            let load = of_one(&hierarchies, paths, id, at_ms)?;
+            let (received, sent) = traffic.map(|it| (it.received, it.sent)).unzip();
+            Some(InstanceLoad { received_bytes: received, sent_bytes: sent, ..load })
+        })
+        .collect();
     all.sort_by(|a, b| a.instance.cmp(&b.instance));
     all.truncate(limpet_protocol::limits::MAX_INSTANCES_PER_NODE);
     all
@@ -51,6 +63,8 @@ fn of_one(
         memory_limit_bytes: limit.filter(|limit| *limit < NO_LIMIT),
         pids: u32::try_from(pids).unwrap_or(u32::MAX),
         pids_limit: number(&read("pids", same("pids.max"))).and_then(|max| u32::try_from(max).ok()),
+        received_bytes: None,
+        sent_bytes: None,
     })
 }
 

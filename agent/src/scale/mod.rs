@@ -36,7 +36,7 @@ use limpet_protocol::spec::Resources;
 use crate::runtime::ContainerId;
 
 pub use instance::Sample;
-pub use service::{Endpoint, METRIC_EVERY_MS};
+pub use service::{Endpoint, METRIC_EVERY_MS, Question};
 
 use node::{Cause, Giver, Guard, NodeSample, Room};
 use service::Service;

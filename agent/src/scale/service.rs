@@ -29,10 +29,26 @@ const WHOLE: u64 = 100_000;
 pub struct Endpoint {
     /// Whose instances on this node; none is the service's own.
     pub service: Option<ServiceName>,
-    /// At which port, and for what; none counts their connections.
-    pub http: Option<(u16, String)>,
+    /// What they are asked.
+    pub question: Question,
     /// Which metrics are had there, by their places in the policy.
     pub metrics: Vec<(usize, MetricTarget)>,
+}
+
+/// How the figures of an instance are had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// It tells them in Prometheus' text format.
+    Http {
+        /// At which port.
+        port: u16,
+        /// Path and query.
+        path: String,
+    },
+    /// Its connections are counted.
+    Connections,
+    /// What went through its network is counted.
+    Traffic,
 }
 
 /// What one container said to one metric.
@@ -289,17 +305,18 @@ impl Service {
         self.asked_ms = Some(now_ms);
         let mut found: Vec<Endpoint> = Vec::new();
         for (place, metric) in self.scaling.policy.metrics.iter().enumerate() {
-            let (service, http) = match &metric.source {
+            let (service, question) = match &metric.source {
                 MetricSource::Http { service, port, path } => {
-                    (service.clone(), Some((*port, path.clone())))
+                    (service.clone(), Question::Http { port: *port, path: path.clone() })
                 }
-                MetricSource::Connections => (None, None),
+                MetricSource::Connections => (None, Question::Connections),
+                MetricSource::Network => (None, Question::Traffic),
                 MetricSource::Topic => continue,
             };
             let one = (place, metric.clone());
-            match found.iter_mut().find(|it| it.http == http && it.service == service) {
+            match found.iter_mut().find(|it| it.question == question && it.service == service) {
                 Some(known) => known.metrics.push(one),
-                None => found.push(Endpoint { service, http, metrics: vec![one] }),
+                None => found.push(Endpoint { service, question, metrics: vec![one] }),
             }
         }
         found

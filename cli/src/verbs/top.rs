@@ -23,6 +23,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 CPU is in percent of one processor: 150 % is one and a half. MEMORY is without what the kernel takes back at once.
+IN and OUT are what comes and goes over the instance's network.
 Nodes are asked only while this runs. Of services that follow their load it is shown too what their nodes decided last.
 
 Examples:
@@ -51,6 +52,9 @@ struct Row {
     memory_limit_bytes: Option<u64>,
     pids: u32,
     pids_limit: Option<u32>,
+    /// None before a second look, and without a network of its own.
+    received_bytes_per_second: Option<u64>,
+    sent_bytes_per_second: Option<u64>,
 }
 
 /// Shows what instances use.
@@ -168,6 +172,12 @@ fn rows(before: &LoadList, now: &LoadList) -> Vec<Row> {
         instance: load.instance.clone(),
         node: load.node.clone(),
         cpu_percent: known.get(&key(load)).and_then(|before| share(before, load)),
+        received_bytes_per_second: known
+            .get(&key(load))
+            .and_then(|before| rate((before, load), |it| it.received_bytes)),
+        sent_bytes_per_second: known
+            .get(&key(load))
+            .and_then(|before| rate((before, load), |it| it.sent_bytes)),
         memory_bytes: load.memory_bytes,
         memory_limit_bytes: load.memory_limit_bytes,
         pids: load.pids,
@@ -187,7 +197,20 @@ fn share(before: &LoadView, now: &LoadView) -> Option<f64> {
     Some((f64::from(used_us) / took_us * 1000.0).round() / 10.0)
 }
 
-fn columns() -> [Column<Row>; 5] {
+/// Bytes a second; none where a new container began in between.
+fn rate(
+    (before, now): (&LoadView, &LoadView),
+    of: impl Fn(&LoadView) -> Option<u64>,
+) -> Option<u64> {
+    let took_ms = now.at_ms.checked_sub(before.at_ms).filter(|ms| *ms > 0)?;
+    Some(of(now)?.checked_sub(of(before)?)?.saturating_mul(1_000) / took_ms)
+}
+
+fn per_second(rate: Option<u64>) -> String {
+    rate.map_or_else(|| "-".to_owned(), |rate| format!("{}/s", bytes(rate)))
+}
+
+fn columns() -> [Column<Row>; 7] {
     [
         column("INSTANCE", |row, _| row.instance.as_str().into()),
         column("NODE", |row, _| row.node.as_str().into()),
@@ -199,6 +222,8 @@ fn columns() -> [Column<Row>; 5] {
             None => bytes(row.memory_bytes).into(),
         }),
         column("PIDS", |row, _| row.pids.into()),
+        column("IN", |row, _| per_second(row.received_bytes_per_second).into()),
+        column("OUT", |row, _| per_second(row.sent_bytes_per_second).into()),
     ]
 }
 
@@ -216,7 +241,22 @@ mod tests {
             memory_limit_bytes: None,
             pids: 1,
             pids_limit: None,
+            received_bytes: (cpu_us < 1_000_000).then_some(cpu_us),
+            sent_bytes: None,
         }
+    }
+
+    #[test]
+    fn a_rate_is_the_difference_of_two() {
+        let rate = |before: (u64, u64), now: (u64, u64)| {
+            let (before, now) = (load("a", before.0, before.1), load("a", now.0, now.1));
+            rate((&before, &now), |it| it.received_bytes)
+        };
+        assert_eq!(rate((1000, 0), (3000, 100_000)), Some(50_000));
+        assert_eq!(rate((1000, 500), (3000, 5)), None, "another container");
+        assert_eq!(rate((1000, 0), (1000, 5)), None);
+        assert_eq!(rate((1000, 0), (3000, 2_000_000)), None, "it has no network of its own");
+        assert_eq!((per_second(None), per_second(Some(2048))), ("-".into(), "2.00 KiB/s".into()));
     }
 
     #[test]

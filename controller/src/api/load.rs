@@ -31,8 +31,8 @@ pub(super) struct LoadQuery {
     nodes: Option<String>,
 }
 
-/// What instances use now: processor time, memory, processes. Nothing is kept: who wants shares of
-/// the processor asks twice.
+/// What instances use now: processor time, memory, processes, bytes over the network. Nothing is kept: who wants shares of
+/// the processor or rates asks twice.
 #[utoipa::path(
     get, path = "/v1/load", params(LoadQuery),
     responses((status = 200, description = "What they use", body = LoadList), Errors)
@@ -113,5 +113,7 @@ fn view_of(node: &NodeId, load: InstanceLoad) -> LoadView {
         memory_limit_bytes: load.memory_limit_bytes,
         pids: load.pids,
         pids_limit: load.pids_limit,
+        received_bytes: load.received_bytes,
+        sent_bytes: load.sent_bytes,
     }
 }

@@ -429,6 +429,13 @@ pub struct LoadView {
     pub pids: u32,
     /// How many it may have at most.
     pub pids_limit: Option<u32>,
+    /// Bytes that came in since its network came to be; none if it has no network of its own. A rate is
+    /// the difference between two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub received_bytes: Option<u64>,
+    /// Bytes that went out, likewise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_bytes: Option<u64>,
 }
 
 /// A token to be made.

@@ -220,6 +220,8 @@ async fn load_is_asked_of_nodes() {
             memory_limit_bytes: None,
             pids: 4,
             pids_limit: Some(5),
+            received_bytes: Some(6),
+            sent_bytes: None,
         };
         node.say(CallOut::Load(vec![load])).await;
         node.say(CallOut::end(None)).await;
@@ -228,6 +230,7 @@ async fn load_is_asked_of_nodes() {
     let list: Value = answer.unwrap().json().await.unwrap();
     world.validate_named("LoadList", &list);
     assert_eq!((&list["items"][0]["cpu_us"], &list["items"][0]["node"]), (&json!(2), &json!("n1")));
+    assert_eq!(list["items"][0]["received_bytes"], json!(6));
     assert_eq!(list["unanswered"], json!({"n9": "it cannot be reached"}));
     assert_eq!(world.get("/v1/load?nodes=N%20").await.0, 400);
 }

@@ -142,7 +142,9 @@ impl ScalePolicy {
         if network.joins.is_some() {
             return Err(PolicyError::Joined);
         }
-        let counts = |metric: &MetricTarget| metric.source == MetricSource::Connections;
+        let counts = |metric: &MetricTarget| {
+            matches!(metric.source, MetricSource::Connections | MetricSource::Network)
+        };
         if let Some(metric) = self.metrics.iter().find(|it| counts(it))
             && network.networks.is_empty()
         {

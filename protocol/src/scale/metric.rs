@@ -46,6 +46,8 @@ pub enum MetricSource {
     },
     /// TCP connections that the instances hold.
     Connections,
+    /// Bytes that they receive and send over their networks in a second.
+    Network,
     /// Published on [`crate::topic::Topic::Metric`] under the metric's name. It is of the service as a whole.
     Topic,
 }

@@ -319,7 +319,11 @@ fn calls_into(out: &mut String) {
         memory_limit_bytes: Some(8),
         pids: 9,
         pids_limit: None,
+        received_bytes: None,
+        sent_bytes: None,
     };
+    let traffic = InstanceLoad { received_bytes: Some(10), sent_bytes: Some(11), ..load.clone() };
+    line(out, "load-with-traffic", &traffic);
     let images = vec![ImageSource::new("nginx:1")];
     line(out, "call-missing", &CallIn::Missing { images });
     let lacking = vec![

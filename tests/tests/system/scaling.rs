@@ -104,6 +104,48 @@ fn a_node_runs_more_under_load_and_fewer_without() {
 }
 
 #[test]
+fn bytes_over_the_network_are_seen_and_followed() {
+    let fleet = fleet(&["n1"]);
+    let compose = compose("node", (1, 2)).replace("connections: 2", "network: 1k");
+    fleet.apply("shop", &compose, &["--wait"]);
+    let address: SocketAddr = format!("{}:8080", fleet.site().address("n1")).parse().unwrap();
+    let ends = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            fleet.site().at("hub", || {
+                while !ends.load(Ordering::SeqCst) {
+                    drop(ask(address));
+                }
+            });
+        });
+        let seen = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            wait_for("two instances", || (serving(&fleet) == (2, 1)).then_some(()));
+            wait_for("bytes in and out", || {
+                let rows = fleet.limpet_json(&["top", "--no-stream"]);
+                let flows = |key| rows[0][key].as_u64().is_some_and(|rate| rate > 0);
+                let is_there = flows("received_bytes_per_second") && flows("sent_bytes_per_second");
+                is_there.then_some(())
+            });
+        }));
+        ends.store(true, Ordering::SeqCst);
+        seen.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    });
+    let top = fleet.limpet(&["top", "--no-stream"]);
+    assert!(top.contains("network") && top.contains("B/s"), "{top}");
+    wait_for("one instance", || (serving(&fleet) == (1, 1)).then_some(()));
+}
+
+/// One request with its answer.
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+#[test]
 fn without_a_controller_a_node_goes_on_to_follow_the_load() {
     let mut fleet = fleet(&["n1"]);
     fleet.apply("shop", &compose("node", (1, 3)), &["--wait"]);

@@ -15,13 +15,15 @@ use crate::node::{Mapping, Node};
 use crate::units;
 
 const KEY: &str = "deploy.x-autoscale";
-const KEYS: [&str; 9] =
-    ["min", "max", "cpu", "memory", "connections", "metrics", "per", "up", "down"];
+const KEYS: [&str; 10] =
+    ["min", "max", "cpu", "memory", "connections", "network", "metrics", "per", "up", "down"];
 const PACE_KEYS: [&str; 5] = ["window", "step", "pods", "every", "select"];
 const METRIC_KEYS: [&str; 7] =
     ["name", "topic", "labels", "http", "per_second", "average", "value"];
 /// What a target of connections is called in reports.
 const CONNECTIONS: &str = "connections";
+/// What a target of bytes a second is called in reports.
+const NETWORK: &str = "network";
 /// Where Prometheus looks if nobody says otherwise.
 const METRICS_PATH: &str = "/metrics";
 /// Without `every` a step is for so long: the default of Kubernetes.
@@ -163,6 +165,20 @@ fn metrics(reader: &mut Reader, mapping: &Mapping) -> Vec<MetricTarget> {
                 source: MetricSource::Connections,
                 per_second: false,
                 target: Target::Average(number),
+            });
+        }
+    }
+    if let Some(entry) = mapping.get(NETWORK) {
+        let bytes = entry.node.scalar().and_then(units::bytes);
+        let path = join(KEY, NETWORK);
+        let expected = "bytes a second of an instance, such as 2m";
+        if let Some(bytes) = expect(reader, &entry.node, &path, expected, bytes) {
+            found.push(MetricTarget {
+                name: NETWORK.to_owned(),
+                labels: [].into(),
+                source: MetricSource::Network,
+                per_second: true,
+                target: Target::Average(bytes.saturating_mul(1_000)),
             });
         }
     }

@@ -25,7 +25,7 @@ fn scaled(keys: &str) -> Service {
 #[test]
 fn the_whole_of_a_policy() {
     let service = scaled(
-        "min: 2, max: 6, cpu: 60%, memory: 75, connections: 100, per: node, \
+        "min: 2, max: 6, cpu: 60%, memory: 75, connections: 100, network: 2m, per: node, \
          up: {window: 0s, step: 100%, pods: 4, every: 15s}, down: {window: 60s, step: 1}, \
          metrics: [{name: queue, http: {port: 9090, service: broker}, value: 0.5}, \
          {name: seen_total, labels: {path: /a}, http: {port: 80, path: /m}, per_second: true, average: 20}]",
@@ -37,9 +37,11 @@ fn the_whole_of_a_policy() {
     assert_eq!(policy.up, Pace::up(), "the defaults of Kubernetes, written out");
     let down = Pace { window_ms: 60_000, instances: Some(1), every_ms: 15_000, ..Pace::down() };
     assert_eq!(policy.down, down);
-    let [connections, queue, seen] = &policy.metrics[..] else { panic!("{policy:?}") };
+    let [connections, network, queue, seen] = &policy.metrics[..] else { panic!("{policy:?}") };
     assert_eq!(connections.source, MetricSource::Connections);
     assert_eq!(connections.target, Target::Average(100_000));
+    assert_eq!((&network.source, network.per_second), (&MetricSource::Network, true));
+    assert_eq!(network.target, Target::Average(2_097_152_000));
     let broker = Some("broker".parse().unwrap());
     let path = "/metrics".to_owned();
     assert_eq!(queue.source, MetricSource::Http { service: broker, port: 9090, path });
@@ -127,6 +129,7 @@ fn what_is_wrong_is_named_where_it_stands() {
             with("scale: 5", "max: 2, cpu: 60%, per: application"),
             "5 instances are not within 1 to 2",
         ),
+        (limited("max: 2, network: fast"), "x-autoscale.network: expected bytes a second"),
         (with("network_mode: none", "min: 0, max: 2, cpu: 60%"), "with no instance nothing tells"),
         (
             with("ports: [{target: 80, published: 80, mode: host}]", "max: 2, cpu: 60%"),
