@@ -144,7 +144,7 @@ pub fn run(config: &Config) -> Result<ExitCode, AgentError> {
 
 async fn live(config: &Config, identity: Option<Identity>) -> Result<(), AgentError> {
     let mut signals = Signals::new().map_err(AgentError::EventLoop)?;
-    let facts = load::facts(&config.labels);
+    let facts = load::facts(&config.labels, &config.cgroup_parent);
     let identity = match identity {
         Some(identity) => identity,
         None => {

@@ -5,6 +5,7 @@
 //! [`usage`] is what containers use, read when somebody asks; [`sample`] the same of those that follow
 //! their load, read all the time.
 
+mod bound;
 pub(crate) mod connections;
 pub mod devices;
 pub mod sample;
@@ -20,9 +21,10 @@ use limpet_protocol::message::NodeFacts;
 /// Where the kernel keeps device nodes.
 pub const DEV: &str = "/dev";
 
-/// What this node is.
+/// What this node is, whose containers are in this cgroup.
 #[must_use]
-pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
+pub fn facts(labels: &BTreeMap<String, String>, cgroup: &str) -> NodeFacts {
+    let memory = memory_bytes(&read("/proc/meminfo"));
     NodeFacts {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: host_name(),
@@ -31,7 +33,7 @@ pub fn facts(labels: &BTreeMap<String, String>) -> NodeFacts {
         variant: variant(&read("/proc/cpuinfo")).to_owned(),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         cpu_millis: cpu_millis(),
-        memory_bytes: memory_bytes(&read("/proc/meminfo")),
+        memory_bytes: bound::limit(cgroup).map_or(memory, |limit| limit.min(memory)),
         labels: labels.clone(),
         conditions: crate::keeper::facts::NodeFacts::found_here().conditions(),
         devices: Some(devices::found_in(Path::new(DEV))),
@@ -101,7 +103,7 @@ mod tests {
 
     #[test]
     fn this_machine_has_facts() {
-        let facts = facts(&BTreeMap::from([("site".to_owned(), "north".to_owned())]));
+        let facts = facts(&BTreeMap::from([("site".to_owned(), "north".to_owned())]), "/none");
         assert!(facts.cpu_millis >= 1000 && facts.memory_bytes > 1 << 20, "{facts:?}");
         assert!(!facts.kernel.is_empty() && !facts.hostname.is_empty());
         assert_eq!(facts.labels["site"], "north");

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::strain::Strain;
 use super::usage::{cpu_us, number, reclaimable};
@@ -83,13 +83,16 @@ impl Sampler {
             }
             containers.insert(id, sample);
         }
-        Readings { containers, node: self.read_node(&paths.data, now_ms), instances: 0 }
+        Readings { containers, node: self.read_node(paths, now_ms), instances: 0 }
     }
 
-    fn read_node(&mut self, data: &Path, now_ms: u64) -> NodeSample {
-        let strain = self.strain.get_or_insert_with(|| Strain::find(data));
+    fn read_node(&mut self, paths: &RuntimePaths, now_ms: u64) -> NodeSample {
+        let strain = self.strain.get_or_insert_with(|| Strain::find(&paths.data));
         let due = |at_ms: u64| now_ms >= at_ms.saturating_add(NODE_EVERY_MS);
         if self.node_read_ms.is_none_or(due) {
+            if let Some(hierarchies) = &self.hierarchies {
+                strain.find_bounds(hierarchies, &paths.cgroup_parent);
+            }
             self.node = strain.read();
             self.node_read_ms = Some(now_ms);
         }

@@ -6,7 +6,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::bound::{Bounds, Memory};
 use super::sample::read;
+use crate::keeper::cgroup::Hierarchies;
 use crate::scale::node::{Heat, NodeSample};
 
 /// Zones that are read: a board has a few.
@@ -23,6 +25,8 @@ pub(super) struct Strain {
     undervoltage: Option<File>,
     /// Where containers write.
     data: PathBuf,
+    /// Limits of what containers may have together; none before the first of them.
+    bounds: Option<Bounds>,
 }
 
 #[derive(Debug)]
@@ -40,13 +44,25 @@ impl Strain {
             zones: zones(Path::new("/sys/class/thermal")),
             undervoltage: undervoltage(Path::new("/sys/class/hwmon")),
             data: data.to_owned(),
+            bounds: None,
+        }
+    }
+
+    /// Looks for limits of the cgroup that all containers are in, until it is there.
+    pub(super) fn find_bounds(&mut self, hierarchies: &Hierarchies, cgroup: &str) {
+        if self.bounds.is_none() {
+            self.bounds = Bounds::find(hierarchies, cgroup);
         }
     }
 
     pub(super) fn read(&self) -> NodeSample {
         let memory = self.memory.as_ref().and_then(|file| read(file, memory));
-        let (memory_bytes, available_bytes) = memory.unwrap_or((0, 0));
+        let memory = memory.unwrap_or_default();
+        let bounds = self.bounds.as_ref();
+        let Memory { bytes: memory_bytes, available: available_bytes } =
+            bounds.map_or(memory, |bounds| bounds.shortest(memory));
         let pressure = self.pressure.as_ref().and_then(|file| read(file, full_pressure));
+        let pressure = pressure.max(bounds.and_then(|bounds| bounds.pressure(full_pressure)));
         let is_low = |file| read(file, |text| Some(text.trim() == "1"));
         NodeSample {
             memory_bytes,
@@ -74,13 +90,13 @@ impl Strain {
 }
 
 /// All of it, and what could be had of it, in bytes.
-fn memory(text: &str) -> Option<(u64, u64)> {
+fn memory(text: &str) -> Option<Memory> {
     let field = |name: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
         let kibibytes: u64 = rest.split_whitespace().next()?.parse().ok()?;
         Some(kibibytes.saturating_mul(1024))
     };
-    Some((field("MemTotal:")?, field("MemAvailable:")?))
+    Some(Memory { bytes: field("MemTotal:")?, available: field("MemAvailable:")? })
 }
 
 /// Space that everybody may use, in thousandths of all.
@@ -148,7 +164,7 @@ mod tests {
     #[test]
     fn files_of_the_kernel_are_read() {
         let text = "MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable:   400 kB\n";
-        assert_eq!(memory(text), Some((1_024_000, 409_600)));
+        assert_eq!(memory(text), Some(Memory { bytes: 1_024_000, available: 409_600 }));
         assert_eq!(memory("MemTotal: 1000 kB\n"), None);
         let text = "some avg10=9.00 avg60=0 avg300=0 total=1\nfull avg10=1.25 avg60=0.00 total=1\n";
         assert_eq!(full_pressure(text), Some(125));
@@ -181,6 +197,7 @@ mod tests {
             pressure: None,
             zones: zones(dir.path()),
             undervoltage,
+            bounds: None,
             data: dir.path().to_owned(),
         };
         assert!(strain.read().disk_free.is_some_and(|free| free <= 1_000));

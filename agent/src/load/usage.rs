@@ -72,7 +72,7 @@ pub(super) fn number(text: &str) -> Option<u64> {
     text.trim().parse().ok()
 }
 
-fn field(text: &str, name: &str) -> Option<u64> {
+pub(super) fn field(text: &str, name: &str) -> Option<u64> {
     let value = |line: &str| number(line.strip_prefix(name)?.strip_prefix(' ')?);
     text.lines().find_map(value)
 }

@@ -281,7 +281,7 @@ impl Fleet {
         if let Some(site) = &mut self.site {
             site.add(name);
         }
-        let cgroup = format!("/{}-{name}", self.tag);
+        let cgroup = self.cgroup_of(name);
         self.nodes.push(Node { name: name.to_owned(), agent: None, folder, cgroup });
         let token = self.limpet_json(&["token", "create"]);
         let token = token["token"].as_str().expect("a new token").to_owned();
@@ -329,6 +329,12 @@ impl Fleet {
                 .find(|n| n["node"] == name && n["status"] == "ready")
                 .map(|_| ())
         });
+    }
+
+    /// The cgroup that all containers of a node are in, also before there is the node.
+    #[must_use]
+    pub fn cgroup_of(&self, node: &str) -> String {
+        format!("/{}-{node}", self.tag)
     }
 
     /// A node.

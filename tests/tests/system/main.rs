@@ -24,5 +24,6 @@ mod published;
 mod registry;
 mod scaling;
 mod service;
+mod short;
 mod updates;
 mod voting;

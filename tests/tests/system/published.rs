@@ -14,15 +14,18 @@ const TOPIC: &str = "limpet/v1/m/shop/worker/jobs_open";
 const EVERY: Duration = Duration::from_millis(300);
 
 /// Who measures: says the same again and again until it is told another, over every connection that it gets.
-struct Measuring {
+pub(crate) struct Measuring {
     value: Arc<Mutex<&'static str>>,
     end: Option<oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Measuring {
-    fn start(fleet: &Fleet, token: &str) -> Self {
-        let mut options = MqttOptions::new("metrics-test", "127.0.0.1", fleet.mqtt_port());
+    /// Publishes figures of a service of `shop`.
+    pub(crate) fn start(fleet: &Fleet, token: &str, service: &str) -> Self {
+        let client = format!("metrics-{service}");
+        let topic = format!("limpet/v1/m/shop/{service}/jobs_open");
+        let mut options = MqttOptions::new(client, "127.0.0.1", fleet.mqtt_port());
         options.set_credentials("metrics", token);
         let value = Arc::new(Mutex::new("0"));
         let (end, ended) = oneshot::channel();
@@ -31,7 +34,7 @@ impl Measuring {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
                 tokio::select! {
-                    () = publish(options, &said) => {}
+                    () = publish(options, &topic, &said) => {}
                     _ = ended => {}
                 }
             });
@@ -39,7 +42,7 @@ impl Measuring {
         Self { value, end: Some(end), thread: Some(thread) }
     }
 
-    fn say(&self, value: &'static str) {
+    pub(crate) fn say(&self, value: &'static str) {
         *self.value.lock().unwrap() = value;
     }
 }
@@ -53,7 +56,7 @@ impl Drop for Measuring {
     }
 }
 
-async fn publish(options: MqttOptions, value: &Mutex<&'static str>) {
+async fn publish(options: MqttOptions, topic: &str, value: &Mutex<&'static str>) {
     let (client, mut events) = AsyncClient::new(options, 8);
     let mut again = tokio::time::interval(EVERY);
     loop {
@@ -65,7 +68,7 @@ async fn publish(options: MqttOptions, value: &Mutex<&'static str>) {
             _ = again.tick() => {
                 let value = *value.lock().unwrap();
                 // Of a full queue the next one is as good.
-                let _ = client.try_publish(TOPIC, QoS::AtLeastOnce, true, value);
+                let _ = client.try_publish(topic, QoS::AtLeastOnce, true, value);
             }
         }
     }
@@ -122,7 +125,7 @@ fn from_none_up_and_down_by_what_is_published() {
     assert!(text.contains(TOPIC), "{text}");
     let token = fleet.limpet(&["token", "create", "--metrics", "shop"]);
     assert!(fleet.limpet(&["token", "ls"]).contains("metrics of shop"));
-    let measuring = Measuring::start(&fleet, token.trim());
+    let measuring = Measuring::start(&fleet, token.trim(), "worker");
     measuring.say("25");
     runs(&fleet, &["n1"], 3);
     measuring.say("5.5");
@@ -153,7 +156,7 @@ fn with_a_broker_of_its_own_a_figure_is_followed_without_a_controller() {
         fleet.limpet(&["events"]).contains("limpet-demo is there").then_some(())
     });
     fleet.kill_controller();
-    let measuring = Measuring::start(&fleet, "whatever");
+    let measuring = Measuring::start(&fleet, "whatever", "worker");
     measuring.say("25");
     runs(&fleet, &["n1"], 3);
     measuring.say("1");
@@ -169,7 +172,7 @@ fn over_the_fleet_as_many_run_as_the_figure_asks_for() {
     fleet.apply("shop", &compose("application"), &["--wait"]);
     runs(&fleet, &nodes, 0);
     let token = fleet.limpet(&["token", "create", "--metrics", "shop"]);
-    let measuring = Measuring::start(&fleet, token.trim());
+    let measuring = Measuring::start(&fleet, token.trim(), "worker");
     measuring.say("15");
     runs(&fleet, &nodes, 2);
     explained(&fleet, "2 over the fleet, between 0 and 3: ");

@@ -32,7 +32,7 @@ async fn a_node_joins_once_and_a_refused_one_is_told_why() {
         broker: broker.url(),
         token: stage::config(&broker, "unused").join_token.unwrap(),
         wanted: node(),
-        facts: crate::load::facts(&Default::default()),
+        facts: crate::load::facts(&Default::default(), "/none"),
     };
     let answer = async {
         for refuse in [true, false] {

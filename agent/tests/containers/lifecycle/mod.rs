@@ -179,7 +179,7 @@ impl Life {
             runs: (RunsFile::of(&paths.data), RunsFile::of(&paths.data).read().0),
             devices: Devices::watch(std::path::Path::new(limpet_agent::load::DEV)),
             paths,
-            facts: limpet_agent::load::facts(&Default::default()),
+            facts: limpet_agent::load::facts(&Default::default(), "/none"),
             node: "n1".parse().unwrap(),
             boot: 1,
             seal_key,

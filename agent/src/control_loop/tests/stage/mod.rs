@@ -379,7 +379,7 @@ impl Node {
             paths: RuntimePaths { run, data, cgroup_parent: "/limpet-test".to_owned() },
             facts: NodeFacts {
                 devices: Some(crate::load::devices::found_in(&self.dev())),
-                ..crate::load::facts(&Default::default())
+                ..crate::load::facts(&Default::default(), "/none")
             },
             devices: Devices::watch(&self.dev()),
             node: node(),
