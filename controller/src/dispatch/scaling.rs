@@ -3,6 +3,7 @@
 //! In: the scale reports of nodes. Out: for each share of a service with a policy its [`Scaling`].
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use limpet_protocol::application::Service;
 use limpet_protocol::assignment::AssignedService;
@@ -10,8 +11,15 @@ use limpet_protocol::id::{NodeId, Slot};
 use limpet_protocol::scale::{Per, Scaling};
 
 use crate::plan::{ServiceKey, Standing};
-use crate::scale::{Placed, shares};
+use crate::scale::{Placed, Share, shares};
 use crate::world::World;
+
+/// What the nodes have to run of services that are scaled as a whole: worked out once for each service, and
+/// not once for each node that is told. Holds as long as nothing is heard and nothing planned.
+#[derive(Debug, Default)]
+pub(crate) struct Granted {
+    services: BTreeMap<ServiceKey, BTreeMap<NodeId, Share>>,
+}
 
 impl World {
     /// What was decided last over the fleet, of services that an earlier life of the controller scaled.
@@ -74,7 +82,12 @@ impl World {
     }
 
     /// The bounds of a node for a service that follows its load.
-    pub(crate) fn scaling(&self, id: &NodeId, share: &AssignedService) -> Option<Scaling> {
+    pub(crate) fn scaling(
+        &self,
+        id: &NodeId,
+        share: &AssignedService,
+        granted: &mut Granted,
+    ) -> Option<Scaling> {
         let key =
             ServiceKey { application: share.application.clone(), service: share.service.clone() };
         let service = self.service_of(&key)?;
@@ -84,17 +97,28 @@ impl World {
             let (least, most) = (policy.min, policy.max);
             return Some(Scaling { least, most, elsewhere: 0, priority, policy });
         }
-        let placed: Vec<Placed<'_>> = self
-            .planner
-            .places(&key)
-            .filter(|(node, slot)| self.planner.is_meant(&key, node, *slot))
-            .map(|(node, slot)| (slot, node, self.is_run(&key, node, slot)))
-            .collect();
         let total = self.totals.total(&key)?;
-        let own = shares(total, &placed).get(id).copied().unwrap_or_default();
+        let all = granted.services.entry(key);
+        let own = match all {
+            Entry::Occupied(known) => known.get().get(id).copied(),
+            Entry::Vacant(new) => {
+                let all = self.shares_of(new.key(), total);
+                new.insert(all).get(id).copied()
+            }
+        };
+        let own = own.unwrap_or_default();
         let most = u32::try_from(share.slots.len()).unwrap_or(u32::MAX);
         let (least, elsewhere) = (own.least.min(most), own.elsewhere);
         Some(Scaling { least, most, elsewhere, priority, policy })
+    }
+
+    /// What each node has to run of so many instances of a service.
+    fn shares_of(&self, key: &ServiceKey, total: u32) -> BTreeMap<NodeId, Share> {
+        let meant = |(node, slot): &(&NodeId, Slot)| self.planner.is_meant(key, node, *slot);
+        let places = self.planner.places(key).filter(meant);
+        let placed: Vec<Placed<'_>> =
+            places.map(|(node, slot)| (slot, node, self.is_run(key, node, slot))).collect();
+        shares(total, &placed).into_iter().map(|(node, share)| (node.clone(), share)).collect()
     }
 
     /// Whether a node runs a slot, as far as it has said.

@@ -9,6 +9,7 @@ use limpet_protocol::assignment::{AssignedService, Assignment};
 use limpet_protocol::codec;
 use limpet_protocol::id::{NodeId, SpecHash};
 
+use super::scaling::Granted;
 use crate::store::{CommitError, Compare, Key, MAX_OPS, Op, StoreError, Transaction};
 use crate::world::World;
 
@@ -99,12 +100,13 @@ impl World {
         &mut self,
         mut shares: BTreeMap<NodeId, Vec<AssignedService>>,
     ) -> Result<(), StoreError> {
+        let mut granted = Granted::default();
         while !self.unsettled.is_empty() {
             let nodes: BTreeSet<NodeId> = self.unsettled.iter().take(MAX_NODES).cloned().collect();
             self.unsettled.retain(|node| !nodes.contains(node));
             let next = nodes.iter().filter_map(|node| {
                 let observed = self.fleet.get(node)?.observed;
-                let share = shares.remove(node).unwrap_or_else(|| self.share(node));
+                let share = shares.remove(node).unwrap_or_else(|| self.share(node, &mut granted));
                 self.dispatch.next(node, (share, self.fabric.picture(node)), observed)
             });
             let next: Vec<Assignment> = next.collect();

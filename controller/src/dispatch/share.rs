@@ -7,6 +7,7 @@ use limpet_protocol::id::{ApplicationName, NodeId, ServiceName, Slot, SpecHash};
 use limpet_protocol::spec::{Dependency, DependencyCondition};
 
 use super::moves::holds;
+use super::scaling::Granted;
 use crate::plan::ServiceKey;
 use crate::plan::progress::{Seen, judge};
 use crate::store::records::Held;
@@ -14,10 +15,10 @@ use crate::world::World;
 
 impl World {
     /// What a node shall run, in the order of the names.
-    pub(crate) fn share(&self, id: &NodeId) -> Vec<AssignedService> {
+    pub(crate) fn share(&self, id: &NodeId, granted: &mut Granted) -> Vec<AssignedService> {
         let shares = self.planner.share(id).into_iter().map(|mut share| {
             share.met = self.met(id, &share);
-            share.scale = self.scaling(id, &share);
+            share.scale = self.scaling(id, &share, granted);
             share
         });
         shares.flat_map(|share| self.by_spec(id, &share)).collect()

@@ -11,6 +11,7 @@ use limpet_protocol::id::NodeId;
 use limpet_protocol::network::Subnet;
 use limpet_protocol::spec::{PublishedPort, Spec};
 
+use super::scaling::Granted;
 use crate::auth;
 use crate::control_loop::LoopError;
 use crate::network::pool::{Pool, unique_local};
@@ -92,10 +93,10 @@ impl World {
     /// Tells the fabric what nodes are to run, gives addresses to those that need them, and has all nodes
     /// looked at whose network is another now. The shares are those of the nodes that were unsettled.
     pub(crate) fn weave_shares(&mut self) -> BTreeMap<NodeId, Vec<AssignedService>> {
-        let mut shares = BTreeMap::new();
+        let (mut shares, mut granted) = (BTreeMap::new(), Granted::default());
         for id in self.unsettled.clone() {
             if self.fleet.contains_key(&id) {
-                let share = self.share(&id);
+                let share = self.share(&id, &mut granted);
                 self.learn_specs(&share);
                 let runs = self.runs(&id, &share);
                 self.fabric.set_runs(&id, runs);
