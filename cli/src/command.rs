@@ -61,7 +61,7 @@ pub(crate) enum Verb {
     Exec(Asks<exec::ExecArgs>),
     /// Copy files from and to a container
     Cp(Asks<cp::CpArgs>),
-    /// Show what instances use: processor, memory, processes
+    /// Show what instances use: processor, memory, processes, network
     Top(Asks<top::TopArgs>),
     /// List services, and why one is not as wanted
     Services(Asks<services::ServicesArgs>),

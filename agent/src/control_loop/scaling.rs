@@ -255,6 +255,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         let figures = reports.iter().find(is_it).map(|it| words(&it.figures)).unwrap_or_default();
         let why = match change.gave_way {
             Some(cause) => format!("{} on the node", cause.as_str()),
+            None if change.woke => "a connection waits for it".to_owned(),
             None => figures,
         };
         let (before, after) = (change.before, change.after);

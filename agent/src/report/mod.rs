@@ -13,7 +13,7 @@ use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
 use limpet_protocol::network::NetworkReport;
 use limpet_protocol::report::{InstanceStatus, NoImage, Report};
-use limpet_protocol::scale::{ScaleLimit, ScaleReport};
+use limpet_protocol::scale::{Figure, ScaleLimit, ScaleReport};
 
 use crate::reconcile::Status;
 
@@ -88,7 +88,9 @@ impl Reporter {
         };
         let decision = |it: &ScaleReport| {
             let name = (it.application.clone(), it.service.clone());
-            let missing: Vec<_> = it.figures.iter().map(|figure| figure.missing).collect();
+            // Whether a figure can be had, and why not.
+            let had = |figure: &Figure| (figure.value.is_some(), figure.missing);
+            let missing: Vec<_> = it.figures.iter().map(had).collect();
             (name, it.running, it.wish, matters(it.limit), (it.idle.clone(), missing))
         };
         if !self.scales.iter().map(decision).eq(scales.iter().map(decision)) {

@@ -73,6 +73,8 @@ pub struct Change {
     pub after: u32,
     /// Because the node is short.
     pub gave_way: Option<Cause>,
+    /// Because somebody waits for an instance.
+    pub woke: bool,
 }
 
 /// What was read of everything at one time.
@@ -183,12 +185,14 @@ impl Scales {
             } else if verdict.returns {
                 service.set_room(None);
             }
+            let is_needed = service.is_needed();
             service.look(readings, key, now_ms);
             let after = service.number();
             if before != after {
+                let woke = is_needed && before == 0;
                 let gave_way =
                     if after < before { service.gave_way(self.guard.cause()) } else { None };
-                changes.push(Change { key: key.clone(), before, after, gave_way });
+                changes.push(Change { key: key.clone(), before, after, gave_way, woke });
             }
         }
         if verdict.gives {

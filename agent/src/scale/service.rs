@@ -163,6 +163,11 @@ impl Service {
         if decision.limit == ScaleLimit::Room { cause } else { None }
     }
 
+    /// Whether somebody waits for an instance.
+    pub(super) const fn is_needed(&self) -> bool {
+        self.needed
+    }
+
     pub(super) fn needed(&mut self) {
         self.needed = true;
     }

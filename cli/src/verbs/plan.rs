@@ -175,6 +175,9 @@ fn key(change: &KeyChange) -> String {
 fn one(step: &Step, colours: bool) -> String {
     let (sign, says) = match (step.action.as_str(), &step.node, &step.from) {
         ("start", Some(node), _) => ('+', format!("starts on {node}")),
+        ("idle", Some(node), _) => {
+            ('+', format!("has a place on {node}, and starts when its load asks for it"))
+        }
         ("stop", Some(node), _) => ('-', format!("stops on {node}")),
         ("move", Some(node), Some(from)) => ('>', format!("goes from {from} to {node}")),
         ("update", Some(node), _) => ('~', format!("is updated on {node}")),
@@ -208,6 +211,7 @@ fn sum(plans: &[ServicePlan]) -> String {
         |of: fn(&ServicePlan) -> u32| plans.iter().map(|plan| u64::from(of(plan))).sum::<u64>();
     let counts = [
         (total(|it| it.starts), "to start"),
+        (total(|it| it.idles), "to wait for their load"),
         (total(|it| it.updates), "to update"),
         (total(|it| it.moves), "to move"),
         (total(|it| it.stops), "to stop"),

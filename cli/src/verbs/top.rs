@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use limpet_controller::api::types::{FigureView, InstanceView, LoadList, LoadView, NodeScaleView};
+use limpet_controller::api::types::{
+    FigureView, InstanceView, LoadList, LoadView, NodeScaleView, ScaleLoadView,
+};
 use limpet_protocol::scale::in_words;
 use serde::Serialize;
 
@@ -24,7 +26,7 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 #[command(after_help = "\
 CPU is in percent of one processor: 150 % is one and a half. MEMORY is without what the kernel takes back at once.
 IN and OUT are what comes and goes over the instance's network.
-Nodes are asked only while this runs. Of services that follow their load it is shown too what their nodes decided last.
+Nodes are asked only while this runs. Of services that follow their load it is shown too what their nodes decide, and why.
 
 Examples:
   limpet top                      everything that runs, anew every two seconds
@@ -94,7 +96,7 @@ struct ScaleRow {
     node: NodeScaleView,
 }
 
-/// What nodes decided last about services of which an instance is shown.
+/// What nodes decide about services of which an instance is shown.
 async fn show_scales(args: &TopArgs, client: &Client, now: &LoadList) -> anyhow::Result<()> {
     let mut rows = vec![];
     for application in client.applications().await?.items {
@@ -110,7 +112,7 @@ async fn show_scales(args: &TopArgs, client: &Client, now: &LoadList) -> anyhow:
             rows.extend(scale.nodes.into_iter().map(|node| ScaleRow {
                 service: name.clone(),
                 bounds: bounds.clone(),
-                node,
+                node: of_now(now, &name, node),
             }));
         }
     }
@@ -119,6 +121,12 @@ async fn show_scales(args: &TopArgs, client: &Client, now: &LoadList) -> anyhow:
     }
     output::print("\n")?;
     Ok(output::list(&args.list, &scale_columns(), &rows)?)
+}
+
+/// What the node says now, if it says something.
+fn of_now(now: &LoadList, service: &str, last: NodeScaleView) -> NodeScaleView {
+    let is_it = |it: &&ScaleLoadView| it.service == service && it.scale.node == last.node;
+    now.scales.iter().find(is_it).map(|it| it.scale.clone()).unwrap_or(last)
 }
 
 fn scale_columns() -> [Column<ScaleRow>; 7] {

@@ -8,13 +8,15 @@ use axum::extract::State;
 use futures_util::{StreamExt as _, stream};
 use limpet_protocol::call::{CallIn, CallOut, InstanceLoad};
 use limpet_protocol::id::NodeId;
+use limpet_protocol::scale::ScaleReport;
 use serde::Deserialize;
 
 use super::Api;
 use super::body::Params;
 use super::call::Call;
 use super::error::{ApiError, Errors};
-use super::types::{LoadList, LoadView};
+use super::types::{LoadList, LoadView, ScaleLoadView};
+use crate::observe::scale_view::node_scale_view;
 
 /// Nodes that are asked at most: each answers with everything that it runs.
 const MAX_NODES: usize = 256;
@@ -71,15 +73,21 @@ pub(super) async fn load(
     let mut list = LoadList::default();
     while let Some((node, answer)) = answers.next().await {
         match answer {
-            Ok(loads) => list.items.extend(loads.into_iter().map(|load| view_of(&node, load))),
+            Ok((loads, scales)) => {
+                list.items.extend(loads.into_iter().map(|load| view_of(&node, load)));
+                list.scales.extend(scales.iter().map(|report| scale_of(&node, report)));
+            }
             Err(error) => drop(list.unanswered.insert(node.to_string(), error)),
         }
     }
     list.items.sort_by(|a, b| (&a.instance, &a.node).cmp(&(&b.instance, &b.node)));
+    list.scales.sort_by(|a, b| (&a.service, &a.scale.node).cmp(&(&b.service, &b.scale.node)));
     Ok(Json(list))
 }
 
-async fn ask(api: &Api, node: &NodeId) -> Result<Vec<InstanceLoad>, String> {
+type Loads = (Vec<InstanceLoad>, Vec<ScaleReport>);
+
+async fn ask(api: &Api, node: &NodeId) -> Result<Loads, String> {
     let ready = |node: &NodeId| {
         let view = api.control.view.borrow();
         view.nodes.iter().any(|it| it.node == node.as_str() && it.status == "ready")
@@ -87,19 +95,47 @@ async fn ask(api: &Api, node: &NodeId) -> Result<Vec<InstanceLoad>, String> {
     if !ready(node) {
         return Err("it cannot be reached".to_owned());
     }
-    let call = Call::open(api, node.clone(), CallIn::Load, false).await;
+    let loads = question(api, node, CallIn::Load, |answer| match answer {
+        CallOut::Load(loads) => Some(loads),
+        _ => None,
+    });
+    let loads = loads.await?;
+    let scales = question(api, node, CallIn::Scales, |answer| match answer {
+        CallOut::Scales(scales) => Some(scales),
+        _ => None,
+    });
+    // An agent of before that call has nothing to say, and the rest is as good.
+    let scales = scales.await.inspect_err(|error| tracing::debug!(%node, error, "no scales"));
+    Ok((loads, scales.unwrap_or_default()))
+}
+
+/// Asks a node one thing.
+async fn question<T>(
+    api: &Api,
+    node: &NodeId,
+    what: CallIn,
+    pick: impl Fn(CallOut) -> Option<T>,
+) -> Result<T, String> {
+    let call = Call::open(api, node.clone(), what, false).await;
     let mut call = call.map_err(|error| error.body.message)?;
     loop {
         match call.receive().await? {
-            CallOut::Load(loads) => return Ok(loads),
             CallOut::End { error, .. } => {
                 return Err(error.unwrap_or_else(|| "it did not say".to_owned()));
             }
-            CallOut::Chunk { .. }
-            | CallOut::Credit { .. }
-            | CallOut::Missing(_)
-            | CallOut::Scales(_) => {}
+            answer => {
+                if let Some(told) = pick(answer) {
+                    return Ok(told);
+                }
+            }
         }
+    }
+}
+
+fn scale_of(node: &NodeId, report: &ScaleReport) -> ScaleLoadView {
+    ScaleLoadView {
+        service: format!("{}.{}", report.application, report.service),
+        scale: node_scale_view(node.as_str(), report),
     }
 }
 

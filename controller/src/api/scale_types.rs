@@ -34,6 +34,16 @@ pub struct NodeScaleView {
     pub figures: Vec<FigureView>,
 }
 
+/// What a node decides now about a service that follows its load.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScaleLoadView {
+    /// `application.service`.
+    pub service: String,
+    /// What it decides.
+    #[serde(flatten)]
+    pub scale: NodeScaleView,
+}
+
 /// A figure beside what is aimed at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FigureView {

@@ -45,7 +45,7 @@ use utoipa::ToSchema;
 pub use super::rollout_types::{
     RevisionView, RolloutOutcome, RolloutRequest, RolloutView, ServiceRolloutView,
 };
-pub use super::scale_types::{FigureView, NodeScaleView, ScaleView};
+pub use super::scale_types::{FigureView, NodeScaleView, ScaleLoadView, ScaleView};
 
 /// A list and the revision at which it was true.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -406,6 +406,9 @@ pub struct ExecEnd {
 pub struct LoadList {
     /// The instances that run.
     pub items: Vec<LoadView>,
+    /// What nodes decide now about services that follow their load, with the figures of now.
+    #[serde(default)]
+    pub scales: Vec<ScaleLoadView>,
     /// Nodes that did not answer, and why.
     pub unanswered: BTreeMap<String, String>,
 }

@@ -42,12 +42,16 @@ pub fn explain_service(case: &ServiceCase<'_>, instances: Vec<Part>) -> Explanat
 }
 
 fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
+    let well = match beside(case, instances.len()) {
+        0 => "as wanted".to_owned(),
+        more => format!("as wanted, and {more} more that the load asks for"),
+    };
     let mut chain = Chain::new();
     chain.then("spec", || spec(case));
     if !case.service.stopped {
         chain.then("placement", || placement(case));
         if chain.intact || case.placed > 0 {
-            chain.also(of_parts("instances", instances, "as wanted"));
+            chain.also(of_parts("instances", instances, &well));
         }
         chain.then("update", || update(case));
         if let Some(scale) = &case.scale {
@@ -56,9 +60,16 @@ fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
     }
     let mut part = Part::of(case.key.to_string(), None, chain);
     if part.well {
-        part.summary = format!("{} as wanted", many(instances.len(), "instance"));
+        part.summary = format!("{} {well}", many(instances.len(), "instance"));
     }
     part
+}
+
+/// How many instances nodes have added to those that were placed on them.
+fn beside(case: &ServiceCase<'_>, placed: usize) -> u32 {
+    let scale = case.scale.as_ref().filter(|scale| scale.total.is_none());
+    let running = scale.map_or(0, |scale| scale.nodes.iter().map(|node| node.running).sum::<u32>());
+    running.saturating_sub(u32::try_from(placed).unwrap_or(u32::MAX))
 }
 
 fn spec(case: &ServiceCase<'_>) -> Link {

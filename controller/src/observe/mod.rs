@@ -10,7 +10,7 @@ pub mod node;
 pub mod node_view;
 pub mod noise;
 mod ports_view;
-mod scale_view;
+pub(crate) mod scale_view;
 pub mod view;
 
 #[cfg(test)]

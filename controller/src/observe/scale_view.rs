@@ -30,7 +30,8 @@ pub(super) fn scale_view(shown: Shown<'_>, sources: Sources<'_>) -> Option<Scale
     })
 }
 
-fn node_scale_view(node: &str, report: &ScaleReport) -> NodeScaleView {
+/// What a node says of a service that follows its load.
+pub(crate) fn node_scale_view(node: &str, report: &ScaleReport) -> NodeScaleView {
     NodeScaleView {
         node: node.to_owned(),
         running: report.running,

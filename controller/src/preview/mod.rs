@@ -77,6 +77,9 @@ pub struct ServicePlan {
     pub keys: Vec<KeyChange>,
     /// How many instances would start, on a node that had none of that slot.
     pub starts: u32,
+    /// How many places there would be where an instance starts only when its load asks for it.
+    #[serde(default)]
+    pub idles: u32,
     /// How many would stop for good.
     pub stops: u32,
     /// How many would go to another node.

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use limpet_protocol::application::Service;
+use limpet_protocol::application::{Mode, Service};
 use limpet_protocol::id::{InstanceId, NodeId, Slot};
+use limpet_protocol::scale::Per;
 
 use super::{MAX_STEPS, Pulls, ServicePlan, Step, differences, waves, words};
 use crate::plan::{Planner, ServiceKey, Standing};
@@ -55,7 +56,7 @@ pub(super) fn plan(worlds: &Worlds<'_>, of: &Of<'_>, pulls: &mut Pulls) -> Servi
             moved.insert(*slot);
             steps.add("move", *slot, Some(id), Some(from));
         } else {
-            steps.add("start", *slot, Some(id), None);
+            steps.begin(*slot, id);
         }
     }
     for (slot, id) in was.difference(&is).filter(|(slot, _)| !moved.contains(slot)) {
@@ -80,7 +81,17 @@ pub(super) fn plan(worlds: &Worlds<'_>, of: &Of<'_>, pulls: &mut Pulls) -> Servi
 }
 
 fn needs_image(action: &str) -> bool {
-    matches!(action, "start" | "move" | "update")
+    // What idles has its image fetched ahead.
+    matches!(action, "start" | "idle" | "move" | "update")
+}
+
+/// How many instances run at least at a place, whatever the load.
+fn least_at(service: &Service, slot: Slot) -> u32 {
+    match (&service.autoscale, service.mode) {
+        (Some(policy), _) if policy.per == Per::Node => policy.min,
+        (Some(_), Mode::Replicated { replicas }) => u32::from(slot.0 <= replicas),
+        _ => 1,
+    }
 }
 
 struct Steps<'a> {
@@ -94,6 +105,7 @@ impl Steps<'_> {
     fn add(&mut self, action: &str, slot: Slot, node: Option<&NodeId>, from: Option<&NodeId>) {
         let count = match action {
             "start" => &mut self.plan.starts,
+            "idle" => &mut self.plan.idles,
             "stop" => &mut self.plan.stops,
             "move" => &mut self.plan.moves,
             "update" => &mut self.plan.updates,
@@ -109,6 +121,16 @@ impl Steps<'_> {
             from: from.map(ToString::to_string),
             reachable: node.is_none_or(ready) && from.is_none_or(ready),
         });
+    }
+
+    /// A place that there was not: as many start there as the service has at least, and where that is none it
+    /// waits for its load.
+    fn begin(&mut self, slot: Slot, id: &NodeId) {
+        let least = self.of.after.map_or(1, |service| least_at(service, slot));
+        self.add(if least == 0 { "idle" } else { "start" }, slot, Some(id), None);
+        for beside in (1..least).filter_map(|number| slot.beside(number)) {
+            self.add("start", beside, Some(id), None);
+        }
     }
 
     fn finish(self) -> ServicePlan {

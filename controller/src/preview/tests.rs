@@ -93,6 +93,41 @@ fn keys(plan: &ServicePlan) -> Vec<String> {
 }
 
 #[test]
+fn of_what_follows_its_load_the_least_starts_and_the_rest_waits() {
+    use limpet_protocol::scale::{Per, ScalePolicy};
+    let nodes = [("n1", node(1024, Standing::Ready)), ("n2", node(1024, Standing::Ready))];
+    for (per, min, replicas, expected, starts, idles) in [
+        (Per::Node, 0, 1, "idle shop.web.1 n1", 0, 1),
+        (Per::Node, 2, 1, "start shop.web.1 n1, start shop.web.1001 n1", 2, 0),
+        (
+            Per::Application,
+            1,
+            1,
+            "start shop.web.1 n1, idle shop.web.2 n2, idle shop.web.3 n1",
+            1,
+            2,
+        ),
+        (
+            Per::Application,
+            0,
+            0,
+            "idle shop.web.1 n1, idle shop.web.2 n2, idle shop.web.3 n1",
+            0,
+            3,
+        ),
+    ] {
+        let (name, mut service) = service("web", replicas);
+        service.autoscale =
+            Some(ScalePolicy { per, cpu_percent: Some(60), ..ScalePolicy::between(min, 3) });
+        let (view, pulls) = asked(&planned(&nodes, None), None, &shop(&[(name, service)]));
+        let plan = &view.services[0];
+        assert_eq!(steps(plan), expected);
+        assert_eq!((plan.starts, plan.idles), (starts, idles));
+        assert_eq!(pulls.len(), if per == Per::Node { 1 } else { 2 }, "images come ahead");
+    }
+}
+
+#[test]
 fn what_is_new_starts_and_what_is_gone_stops() {
     let nodes = [("n1", node(1024, Standing::Ready)), ("n2", node(1024, Standing::Ready))];
     let new = shop(&[service("web", 2)]);

@@ -6,6 +6,7 @@ use limpet_controller::api::frames::{Frame, UPGRADE};
 use limpet_controller::api::types::ExecEnd;
 use limpet_controller::control_loop::Request;
 use limpet_protocol::call::{CallIn, CallOut, InstanceLoad, Stream};
+use limpet_protocol::scale::{Figure, Missing, ScaleLimit, ScaleReport};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
@@ -225,12 +226,35 @@ async fn load_is_asked_of_nodes() {
         };
         node.say(CallOut::Load(vec![load])).await;
         node.say(CallOut::end(None)).await;
+        let node = Node::called(&mut world).await;
+        assert_eq!(node.first, CallIn::Scales);
+        let figure = Figure {
+            metric: "jobs_open".to_owned(),
+            value: None,
+            missing: Some(Missing::Old),
+            target: 10_000,
+            wish: None,
+        };
+        let scale = ScaleReport {
+            application: "shop".parse().unwrap(),
+            service: "web".parse().unwrap(),
+            running: 2,
+            wish: 3,
+            limit: ScaleLimit::Most,
+            idle: vec![],
+            figures: vec![figure],
+        };
+        node.say(CallOut::Scales(vec![scale])).await;
+        node.say(CallOut::end(None)).await;
     };
     let (answer, ()) = tokio::join!(asked, node);
     let list: Value = answer.unwrap().json().await.unwrap();
     world.validate_named("LoadList", &list);
     assert_eq!((&list["items"][0]["cpu_us"], &list["items"][0]["node"]), (&json!(2), &json!("n1")));
     assert_eq!(list["items"][0]["received_bytes"], json!(6));
+    let scale = &list["scales"][0];
+    assert_eq!((&scale["service"], &scale["wish"]), (&json!("shop.web"), &json!(3)));
+    assert_eq!(scale["figures"][0]["missing"], json!(Missing::Old.as_str()));
     assert_eq!(list["unanswered"], json!({"n9": "it cannot be reached"}));
     assert_eq!(world.get("/v1/load?nodes=N%20").await.0, 400);
 }

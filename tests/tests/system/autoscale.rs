@@ -68,7 +68,9 @@ fn a_node_decides_alone_while_it_is_cut_off() {
         events.contains("and not 1: cpu").then_some(events)
     });
     assert!(events.contains("shop.web runs"), "{events}");
-    // The agent too may go and come: what runs goes on.
+    // The agent too may go and come: what runs goes on. Only now is nothing of the making of containers left.
+    let many = fleet.node("n1").container_pids();
+    assert_eq!(many.len(), 3, "{many:?}");
     fleet.node_mut("n1").kill_agent();
     fleet.start_agent("n1");
     fleet.wait_ready("n1");

@@ -207,6 +207,10 @@ fn the_first_connection_wakes_a_service_that_has_no_instance_and_is_held() {
     // And once it is there, too.
     fleet.start_controller();
     fleet.wait_ready("n1");
+    wait_for("the node to tell why", || {
+        let events = fleet.limpet(&["events"]);
+        events.contains("shop.web runs 1 and not 0: a connection waits for it").then_some(())
+    });
     let answer = ask(&fleet);
     assert!(answer.contains("hello from shop.web.1"), "{answer}");
     rests(&fleet);
