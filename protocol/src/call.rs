@@ -5,6 +5,7 @@
 //! a credit that it was given, so a slow reader costs the node nothing but one bounded buffer. Input
 //! is paid in the same way by the agent's [`CallOut::Credit`].
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::byte_string;
 use crate::id::InstanceId;
+use crate::load::{NodeLoad, Pressure};
 use crate::scale::ScaleReport;
 use crate::spec::ImageSource;
 
@@ -66,6 +68,8 @@ pub enum CallIn {
     Load,
     /// Tell me what you decided about the numbers of instances, with figures of now.
     Scales,
+    /// Tell me what the node itself has used and has left.
+    Node,
     /// Tell me how many bytes you would fetch for these images.
     Missing {
         /// At most [`crate::limits::MAX_IMAGES_ASKED`]; more are left out.
@@ -156,6 +160,8 @@ pub enum CallOut {
     Load(Vec<InstanceLoad>),
     /// What was decided about services that follow their load.
     Scales(Vec<ScaleReport>),
+    /// What the node has used and has left.
+    Node(Box<NodeLoad>),
     /// What would be fetched for each image, in the order of the question.
     Missing(Vec<Lacking>),
     /// Nothing more will come.
@@ -214,6 +220,9 @@ pub struct InstanceLoad {
     /// Bytes that went out, likewise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_bytes: Option<u64>,
+    /// How long it waited for what it needed; none where the kernel does not tell (version 1 of cgroups).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pressure: Option<Pressure>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]

@@ -24,6 +24,7 @@ pub mod host_address;
 pub mod id;
 pub mod label;
 pub mod limits;
+pub mod load;
 pub mod message;
 pub mod network;
 pub mod phase;

@@ -104,6 +104,8 @@ pub enum Heard {
     Load,
     /// Say what was decided about the numbers of instances.
     Scales,
+    /// Read what the node uses, and answer it.
+    Node,
     /// Count what is missing of these images, answer it, and tell [`Calls::counted`].
     Missing(Vec<ImageSource>),
     /// Answer so.
@@ -141,6 +143,7 @@ impl Calls {
             }
             CallIn::Load => Ok(Heard::Load),
             CallIn::Scales => Ok(Heard::Scales),
+            CallIn::Node => Ok(Heard::Node),
             CallIn::Missing { images } => Ok(self.missing(images)),
             CallIn::Input { sequence, data } => Ok(self.input(session, sequence, data)),
             CallIn::InputEnd => {

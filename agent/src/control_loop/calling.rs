@@ -12,7 +12,7 @@ use super::checks::own_network;
 use super::{ControlLoop, Images, Job};
 use crate::calls::exec::ExecTask;
 use crate::calls::{Answer, Heard};
-use crate::load::usage;
+use crate::load::{node, usage};
 use crate::report::bounded;
 use crate::runtime::{ContainerId, ExecId, Runtime};
 use crate::signal::SIGHUP;
@@ -60,6 +60,12 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Heard::Scales => {
                 let scales = self.scaling.scales.reports();
                 for message in [CallOut::Scales(scales), CallOut::end(None)] {
+                    self.answer(Answer { session: session.clone(), message });
+                }
+            }
+            Heard::Node => {
+                let load = Box::new(node::now(&self.paths));
+                for message in [CallOut::Node(load), CallOut::end(None)] {
                     self.answer(Answer { session: session.clone(), message });
                 }
             }

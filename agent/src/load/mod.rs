@@ -2,12 +2,13 @@
 //!
 //! In: the kernel's files and this program's build. Out: [`NodeFacts`] for the presence message. What
 //! a node lacks the keeper knows best: its own words replace these conditions as soon as it is there.
-//! [`usage`] is what containers use, read when somebody asks; [`sample`] the same of those that follow
+//! [`usage`] is what containers use and [`node`] what the node does, read when somebody asks; [`sample`] the same of those that follow
 //! their load, read all the time.
 
 mod bound;
 pub(crate) mod connections;
 pub mod devices;
+pub mod node;
 pub mod sample;
 mod strain;
 pub mod traffic;

@@ -108,8 +108,13 @@ fn disk_free(folder: &Path) -> Option<u32> {
 
 /// `full avg10=1.25 ...` in hundredths of a hundredth (Documentation/accounting/psi.rst).
 fn full_pressure(text: &str) -> Option<u32> {
-    let full = text.lines().find_map(|line| line.strip_prefix("full avg10="))?;
-    let (whole, rest) = full.split_whitespace().next()?.split_once('.')?;
+    avg10(text, "full avg10=")
+}
+
+/// The number behind one of the words of a pressure file, likewise.
+pub(super) fn avg10(text: &str, word: &str) -> Option<u32> {
+    let found = text.lines().find_map(|line| line.strip_prefix(word))?;
+    let (whole, rest) = found.split_whitespace().next()?.split_once('.')?;
     let whole: u32 = whole.parse().ok()?;
     let hundredths: u32 = rest.get(..2)?.parse().ok()?;
     whole.checked_mul(100)?.checked_add(hundredths)

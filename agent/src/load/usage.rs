@@ -5,7 +5,9 @@
 //! whoever looks makes. Reading a container's files takes some ten microseconds.
 
 use limpet_protocol::call::InstanceLoad;
+use limpet_protocol::load::Pressure;
 
+use super::strain::avg10;
 use super::traffic;
 use crate::keeper::cgroup::Hierarchies;
 use crate::runtime::{ContainerId, RuntimePaths};
@@ -65,7 +67,17 @@ fn of_one(
         pids_limit: number(&read("pids", same("pids.max"))).and_then(|max| u32::try_from(max).ok()),
         received_bytes: None,
         sent_bytes: None,
+        pressure: pressure(read),
     })
+}
+
+/// Version 2 has a file for each, where the kernel counts that (Documentation/accounting/psi.rst).
+fn pressure(
+    read: impl Fn(&'static str, (&'static str, &'static str)) -> String,
+) -> Option<Pressure> {
+    let some = |name| avg10(&read("pressure", (name, name)), "some avg10=");
+    let (cpu, memory) = (some("cpu.pressure")?, some("memory.pressure")?);
+    Some(Pressure { cpu, memory, io: some("io.pressure").unwrap_or(0) })
 }
 
 pub(super) fn number(text: &str) -> Option<u64> {
@@ -101,5 +113,12 @@ mod tests {
         assert_eq!(reclaimable("anon 1\ninactive_file 3\n"), 3);
         assert_eq!(field("inactive_file_x 3\n", "inactive_file"), None);
         assert_eq!(number("max\n"), None);
+        let v2 = |_, (_, name): (&str, &str)| match name {
+            "cpu.pressure" => "some avg10=12.50 avg60=0.00 avg300=0.00 total=1\n".to_owned(),
+            "memory.pressure" => "some avg10=0.01 avg60=0\nfull avg10=9.00\n".to_owned(),
+            _ => String::new(),
+        };
+        assert_eq!(pressure(v2), Some(Pressure { cpu: 1_250, memory: 1, io: 0 }));
+        assert_eq!(pressure(|_, _| String::new()), None);
     }
 }

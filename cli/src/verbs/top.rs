@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use clap::Args;
 use limpet_controller::api::types::{
-    FigureView, InstanceView, LoadList, LoadView, NodeScaleView, ScaleLoadView,
+    FigureView, InstanceView, LoadList, LoadView, NodeLoadView, NodeScaleView, PressureView,
+    ScaleLoadView,
 };
 use limpet_protocol::scale::in_words;
 use serde::Serialize;
 
 use crate::client::Client;
-use crate::output::{self, Column, Format, ListArgs, bytes, column};
+use crate::output::{self, Column, Format, ListArgs, bytes, column, wide};
 use crate::{complain, targets};
 
 /// How often it asks anew.
@@ -25,7 +26,9 @@ const CLEAR: &str = "\x1b[H\x1b[J";
 #[derive(Debug, Args)]
 #[command(after_help = "\
 CPU is in percent of one processor: 150 % is one and a half. MEMORY is without what the kernel takes back at once.
-IN and OUT are what comes and goes over the instance's network.
+IN and OUT are what comes and goes over the instance's network. WAITS (-o wide) is for how much of the last ten
+seconds it waited for a processor, memory or a disk, where the kernel counts that (cgroup version 2).
+Of nodes CPU is in percent of all processors; ROOM says whether services may get more instances there.
 Nodes are asked only while this runs. Of services that follow their load it is shown too what their nodes decide, and why.
 
 Examples:
@@ -57,6 +60,8 @@ struct Row {
     /// None before a second look, and without a network of its own.
     received_bytes_per_second: Option<u64>,
     sent_bytes_per_second: Option<u64>,
+    /// None where the kernel does not tell.
+    pressure: Option<PressureView>,
 }
 
 /// Shows what instances use.
@@ -75,6 +80,7 @@ pub async fn run(args: &TopArgs, client: &Client) -> anyhow::Result<()> {
         }
         output::list(&args.list, &columns(), &rows)?;
         if args.list.output != Format::Json {
+            show_nodes(args, (&before, &now))?;
             show_scales(args, client, &now).await?;
         }
         for (node, why) in &now.unanswered {
@@ -86,6 +92,64 @@ pub async fn run(args: &TopArgs, client: &Client) -> anyhow::Result<()> {
         before = now;
         tokio::time::sleep(PERIOD).await;
     }
+}
+
+/// What the nodes have used and have left on which an instance is shown.
+fn show_nodes(args: &TopArgs, (before, now): (&LoadList, &LoadList)) -> anyhow::Result<()> {
+    if now.nodes.is_empty() {
+        return Ok(());
+    }
+    let row = |node: &NodeLoadView| {
+        let last = before.nodes.iter().find(|it| it.node == node.node);
+        NodeRow { busy_percent: last.and_then(|last| busy(last, node)), node: node.clone() }
+    };
+    let rows: Vec<NodeRow> = now.nodes.iter().map(row).collect();
+    output::print("\n")?;
+    Ok(output::list(&args.list, &node_columns(), &rows)?)
+}
+
+/// A node.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct NodeRow {
+    /// In percent of all its processors.
+    busy_percent: Option<f64>,
+    #[serde(flatten)]
+    node: NodeLoadView,
+}
+
+/// None where the node began anew in between.
+fn busy(before: &NodeLoadView, now: &NodeLoadView) -> Option<f64> {
+    let time = now.time.checked_sub(before.time).filter(|time| *time > 0)?;
+    let busy = now.busy.checked_sub(before.busy)?;
+    let (busy, time) = (u32::try_from(busy).ok()?, u32::try_from(time).ok()?);
+    Some((f64::from(busy) / f64::from(time) * 1000.0).round() / 10.0)
+}
+
+fn node_columns() -> [Column<NodeRow>; 6] {
+    [
+        column("NODE", |row, _| row.node.node.as_str().into()),
+        column("CPU", |row, _| percent(row.busy_percent).into()),
+        column("MEMORY", |row, _| {
+            let used = row.node.memory_bytes.saturating_sub(row.node.available_bytes);
+            format!("{} / {}", bytes(used), bytes(row.node.memory_bytes)).into()
+        }),
+        column("HEAT", |row, _| {
+            let degrees = |heat: i32| format!("{:.1} °C", f64::from(heat) / 1000.0);
+            row.node.temperature.map_or_else(|| "-".to_owned(), degrees).into()
+        }),
+        column("DISK FREE", |row, _| {
+            let share = |free: u32| format!("{} %", free / 10);
+            row.node.disk_free.map_or_else(|| "-".to_owned(), share).into()
+        }),
+        column("ROOM", |row, _| match &row.node.cause {
+            Some(cause) => format!("{}: {cause}", row.node.room).into(),
+            None => row.node.room.as_str().into(),
+        }),
+    ]
+}
+
+fn percent(share: Option<f64>) -> String {
+    share.map_or_else(|| "-".to_owned(), |share| format!("{share:.1} %"))
 }
 
 /// A service that follows its load, on one node.
@@ -190,6 +254,7 @@ fn rows(before: &LoadList, now: &LoadList) -> Vec<Row> {
         memory_limit_bytes: load.memory_limit_bytes,
         pids: load.pids,
         pids_limit: load.pids_limit,
+        pressure: load.pressure,
     };
     let mut rows: Vec<Row> = now.items.iter().map(row).collect();
     let share = |row: &Row| row.cpu_percent.unwrap_or(-1.0);
@@ -218,13 +283,18 @@ fn per_second(rate: Option<u64>) -> String {
     rate.map_or_else(|| "-".to_owned(), |rate| format!("{}/s", bytes(rate)))
 }
 
-fn columns() -> [Column<Row>; 7] {
+/// `cpu 12.5 %, memory 0.0 %, io 0.0 %`.
+fn waits(pressure: Option<PressureView>) -> String {
+    let Some(PressureView { cpu, memory, io }) = pressure else { return "-".to_owned() };
+    let share = |of: u32| format!("{}.{} %", of / 100, of % 100 / 10);
+    format!("cpu {}, memory {}, io {}", share(cpu), share(memory), share(io))
+}
+
+fn columns() -> [Column<Row>; 8] {
     [
         column("INSTANCE", |row, _| row.instance.as_str().into()),
         column("NODE", |row, _| row.node.as_str().into()),
-        column("CPU", |row, _| {
-            row.cpu_percent.map_or_else(|| "-".to_owned(), |share| format!("{share:.1} %")).into()
-        }),
+        column("CPU", |row, _| percent(row.cpu_percent).into()),
         column("MEMORY", |row, _| match row.memory_limit_bytes {
             Some(limit) => format!("{} / {}", bytes(row.memory_bytes), bytes(limit)).into(),
             None => bytes(row.memory_bytes).into(),
@@ -232,6 +302,7 @@ fn columns() -> [Column<Row>; 7] {
         column("PIDS", |row, _| row.pids.into()),
         column("IN", |row, _| per_second(row.received_bytes_per_second).into()),
         column("OUT", |row, _| per_second(row.sent_bytes_per_second).into()),
+        wide("WAITS", |row, _| waits(row.pressure).into()),
     ]
 }
 
@@ -251,7 +322,31 @@ mod tests {
             pids_limit: None,
             received_bytes: (cpu_us < 1_000_000).then_some(cpu_us),
             sent_bytes: None,
+            pressure: None,
         }
+    }
+
+    #[test]
+    fn what_waits_and_what_works_is_in_percent() {
+        let pressure = Some(PressureView { cpu: 1_250, memory: 5, io: 100 });
+        assert_eq!(waits(pressure), "cpu 12.5 %, memory 0.0 %, io 1.0 %");
+        assert_eq!((waits(None), percent(None)), ("-".into(), "-".into()));
+        let node = |busy, time| NodeLoadView {
+            node: "n1".to_owned(),
+            busy,
+            time,
+            memory_bytes: 0,
+            available_bytes: 0,
+            memory_pressure: None,
+            temperature: None,
+            is_slowed: false,
+            undervoltage: false,
+            disk_free: None,
+            room: "ample".to_owned(),
+            cause: None,
+        };
+        assert_eq!(busy(&node(10, 100), &node(35, 300)), Some(12.5));
+        assert_eq!(busy(&node(10, 100), &node(1, 20)), None, "it began anew");
     }
 
     #[test]

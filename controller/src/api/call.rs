@@ -161,7 +161,8 @@ impl Call {
                 CallOut::Credit { .. }
                 | CallOut::Load(_)
                 | CallOut::Missing(_)
-                | CallOut::Scales(_) => {}
+                | CallOut::Scales(_)
+                | CallOut::Node(_) => {}
             }
             return Ok(answer);
         }

@@ -117,7 +117,9 @@ async fn down(
                 credit.try_send(chunks).ok();
                 Frame::Credit(chunks)
             }
-            Ok(CallOut::Load(_) | CallOut::Missing(_) | CallOut::Scales(_)) => Frame::Credit(0),
+            Ok(CallOut::Load(_) | CallOut::Missing(_) | CallOut::Scales(_) | CallOut::Node(_)) => {
+                Frame::Credit(0)
+            }
             Ok(CallOut::End { error, exit_code }) => Frame::End(ExecEnd { exit_code, error }),
             Err(error) => Frame::End(ExecEnd { exit_code: None, error: Some(error) }),
         };

@@ -88,7 +88,8 @@ fn chunks(call: Call, word: CallOut) -> impl Stream<Item = io::Result<Bytes>> {
                 CallOut::Credit { .. }
                 | CallOut::Load(_)
                 | CallOut::Missing(_)
-                | CallOut::Scales(_),
+                | CallOut::Scales(_)
+                | CallOut::Node(_),
             ) => Some((Ok(Bytes::new()), (call, None))),
         }
     })
@@ -130,7 +131,8 @@ pub(super) async fn write(
                 CallOut::Chunk { .. }
                 | CallOut::Load(_)
                 | CallOut::Missing(_)
-                | CallOut::Scales(_) => {}
+                | CallOut::Scales(_)
+                | CallOut::Node(_) => {}
             }
             continue;
         }

@@ -8,6 +8,7 @@ use axum::extract::State;
 use futures_util::{StreamExt as _, stream};
 use limpet_protocol::call::{CallIn, CallOut, InstanceLoad};
 use limpet_protocol::id::NodeId;
+use limpet_protocol::load::NodeLoad;
 use limpet_protocol::scale::ScaleReport;
 use serde::Deserialize;
 
@@ -15,7 +16,7 @@ use super::Api;
 use super::body::Params;
 use super::call::Call;
 use super::error::{ApiError, Errors};
-use super::types::{LoadList, LoadView, ScaleLoadView};
+use super::types::{LoadList, LoadView, NodeLoadView, PressureView, ScaleLoadView};
 use crate::observe::scale_view::node_scale_view;
 
 /// Nodes that are asked at most: each answers with everything that it runs.
@@ -33,7 +34,7 @@ pub(super) struct LoadQuery {
     nodes: Option<String>,
 }
 
-/// What instances use now: processor time, memory, processes, bytes over the network. Nothing is kept: who wants shares of
+/// What instances and nodes use now: processor time, memory, processes, bytes over the network. Nothing is kept: who wants shares of
 /// the processor or rates asks twice.
 #[utoipa::path(
     get, path = "/v1/load", params(LoadQuery),
@@ -73,21 +74,28 @@ pub(super) async fn load(
     let mut list = LoadList::default();
     while let Some((node, answer)) = answers.next().await {
         match answer {
-            Ok((loads, scales)) => {
+            Ok(Told { loads, scales, load }) => {
                 list.items.extend(loads.into_iter().map(|load| view_of(&node, load)));
+                list.nodes.extend(load.map(|load| node_of(&node, load)));
                 list.scales.extend(scales.iter().map(|report| scale_of(&node, report)));
             }
             Err(error) => drop(list.unanswered.insert(node.to_string(), error)),
         }
     }
     list.items.sort_by(|a, b| (&a.instance, &a.node).cmp(&(&b.instance, &b.node)));
+    list.nodes.sort_by(|a, b| a.node.cmp(&b.node));
     list.scales.sort_by(|a, b| (&a.service, &a.scale.node).cmp(&(&b.service, &b.scale.node)));
     Ok(Json(list))
 }
 
-type Loads = (Vec<InstanceLoad>, Vec<ScaleReport>);
+/// What a node told.
+struct Told {
+    loads: Vec<InstanceLoad>,
+    scales: Vec<ScaleReport>,
+    load: Option<NodeLoad>,
+}
 
-async fn ask(api: &Api, node: &NodeId) -> Result<Loads, String> {
+async fn ask(api: &Api, node: &NodeId) -> Result<Told, String> {
     let ready = |node: &NodeId| {
         let view = api.control.view.borrow();
         view.nodes.iter().any(|it| it.node == node.as_str() && it.status == "ready")
@@ -104,9 +112,14 @@ async fn ask(api: &Api, node: &NodeId) -> Result<Loads, String> {
         CallOut::Scales(scales) => Some(scales),
         _ => None,
     });
-    // An agent of before that call has nothing to say, and the rest is as good.
+    // An agent of before these calls has nothing to say, and the rest is as good.
     let scales = scales.await.inspect_err(|error| tracing::debug!(%node, error, "no scales"));
-    Ok((loads, scales.unwrap_or_default()))
+    let load = question(api, node, CallIn::Node, |answer| match answer {
+        CallOut::Node(load) => Some(*load),
+        _ => None,
+    });
+    let load = load.await.inspect_err(|error| tracing::debug!(%node, error, "no load of its own"));
+    Ok(Told { loads, scales: scales.unwrap_or_default(), load: load.ok() })
 }
 
 /// Asks a node one thing.
@@ -132,6 +145,23 @@ async fn question<T>(
     }
 }
 
+fn node_of(node: &NodeId, load: NodeLoad) -> NodeLoadView {
+    NodeLoadView {
+        node: node.to_string(),
+        busy: load.busy,
+        time: load.time,
+        memory_bytes: load.memory_bytes,
+        available_bytes: load.available_bytes,
+        memory_pressure: load.memory_pressure,
+        temperature: load.temperature,
+        is_slowed: load.is_slowed,
+        undervoltage: load.undervoltage,
+        disk_free: load.disk_free,
+        room: load.room.as_str().to_owned(),
+        cause: load.cause,
+    }
+}
+
 fn scale_of(node: &NodeId, report: &ScaleReport) -> ScaleLoadView {
     ScaleLoadView {
         service: format!("{}.{}", report.application, report.service),
@@ -151,5 +181,10 @@ fn view_of(node: &NodeId, load: InstanceLoad) -> LoadView {
         pids_limit: load.pids_limit,
         received_bytes: load.received_bytes,
         sent_bytes: load.sent_bytes,
+        pressure: load.pressure.map(|it| PressureView {
+            cpu: it.cpu,
+            memory: it.memory,
+            io: it.io,
+        }),
     }
 }

@@ -31,7 +31,8 @@ impl Lines {
             CallOut::Credit { .. }
             | CallOut::Load(_)
             | CallOut::Missing(_)
-            | CallOut::Scales(_) => Vec::new(),
+            | CallOut::Scales(_)
+            | CallOut::Node(_) => Vec::new(),
             CallOut::End { error, .. } => {
                 self.ended = true;
                 let mut lines: Vec<LogLine> = [Stream::Stdout, Stream::Stderr]

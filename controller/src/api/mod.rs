@@ -25,6 +25,7 @@ pub mod frames;
 mod images;
 pub mod inspect;
 mod load;
+mod load_types;
 mod log_lines;
 mod logs;
 mod node_changes;

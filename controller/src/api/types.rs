@@ -42,6 +42,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use super::load_types::{LoadList, LoadView, NodeLoadView, PressureView};
 pub use super::rollout_types::{
     RevisionView, RolloutOutcome, RolloutRequest, RolloutView, ServiceRolloutView,
 };
@@ -399,46 +400,6 @@ pub struct ExecEnd {
     /// Why it did not run, or why its end is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// What instances use now.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LoadList {
-    /// The instances that run.
-    pub items: Vec<LoadView>,
-    /// What nodes decide now about services that follow their load, with the figures of now.
-    #[serde(default)]
-    pub scales: Vec<ScaleLoadView>,
-    /// Nodes that did not answer, and why.
-    pub unanswered: BTreeMap<String, String>,
-}
-
-/// What one instance has used and uses. A share of the processor is the difference between two.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct LoadView {
-    /// `application.service.slot`.
-    pub instance: String,
-    /// The node that it is on.
-    pub node: String,
-    /// When this was read, in milliseconds of a clock of the node that only goes forward.
-    pub at_ms: u64,
-    /// Processor time since the container began, in microseconds.
-    pub cpu_us: u64,
-    /// Memory in use, in bytes.
-    pub memory_bytes: u64,
-    /// What it may use at most, in bytes.
-    pub memory_limit_bytes: Option<u64>,
-    /// Its processes and threads.
-    pub pids: u32,
-    /// How many it may have at most.
-    pub pids_limit: Option<u32>,
-    /// Bytes that came in since its network came to be; none if it has no network of its own. A rate is
-    /// the difference between two.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub received_bytes: Option<u64>,
-    /// Bytes that went out, likewise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub sent_bytes: Option<u64>,
 }
 
 /// A token to be made.

@@ -44,7 +44,7 @@ pub fn explain_service(case: &ServiceCase<'_>, instances: Vec<Part>) -> Explanat
 fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
     let well = match beside(case, instances.len()) {
         0 => "as wanted".to_owned(),
-        more => format!("as wanted, and {more} more that the load asks for"),
+        more => format!("as wanted, and {more} more that nodes added"),
     };
     let mut chain = Chain::new();
     chain.then("spec", || spec(case));

@@ -401,7 +401,7 @@ fn a_service_is_as_well_as_its_instances() {
             case.scale = Some(ScaleView { per: "node".to_owned(), min: 1, max: 6, total, nodes });
         })
     };
-    let says = "1 instance as wanted, and 2 more that the load asks for";
+    let says = "1 instance as wanted, and 2 more that nodes added";
     assert_eq!(scaled(None).summary, says);
     assert_eq!(scaled(Some(3)).summary, "1 instance as wanted", "places are counted as such");
     let nowhere = of_service(vec![], |case| case.unplaced = (0, Some("no node matches".into())));

@@ -6,6 +6,7 @@ use limpet_controller::api::frames::{Frame, UPGRADE};
 use limpet_controller::api::types::ExecEnd;
 use limpet_controller::control_loop::Request;
 use limpet_protocol::call::{CallIn, CallOut, InstanceLoad, Stream};
+use limpet_protocol::load::Pressure;
 use limpet_protocol::scale::{Figure, Missing, ScaleLimit, ScaleReport};
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -223,6 +224,7 @@ async fn load_is_asked_of_nodes() {
             pids_limit: Some(5),
             received_bytes: Some(6),
             sent_bytes: None,
+            pressure: Some(Pressure { cpu: 7, memory: 8, io: 9 }),
         };
         node.say(CallOut::Load(vec![load])).await;
         node.say(CallOut::end(None)).await;
@@ -246,12 +248,18 @@ async fn load_is_asked_of_nodes() {
         };
         node.say(CallOut::Scales(vec![scale])).await;
         node.say(CallOut::end(None)).await;
+        // An agent that does not know the third question is as good as none that says nothing.
+        let node = Node::called(&mut world).await;
+        assert_eq!(node.first, CallIn::Node);
+        node.say(CallOut::end(Some("unknown".to_owned()))).await;
     };
     let (answer, ()) = tokio::join!(asked, node);
     let list: Value = answer.unwrap().json().await.unwrap();
     world.validate_named("LoadList", &list);
     assert_eq!((&list["items"][0]["cpu_us"], &list["items"][0]["node"]), (&json!(2), &json!("n1")));
     assert_eq!(list["items"][0]["received_bytes"], json!(6));
+    assert_eq!(list["items"][0]["pressure"]["io"], json!(9));
+    assert_eq!(list["nodes"], json!([]));
     let scale = &list["scales"][0];
     assert_eq!((&scale["service"], &scale["wish"]), (&json!("shop.web"), &json!(3)));
     assert_eq!(scale["figures"][0]["missing"], json!(Missing::Old.as_str()));

@@ -13,6 +13,7 @@ use limpet_protocol::call::{
 use limpet_protocol::codec;
 use limpet_protocol::event::{Cursor, Event, EventBatch, EventKind};
 use limpet_protocol::id::{ContentId, Slot, SpecHash};
+use limpet_protocol::load::{NodeLoad, NodeRoom, Pressure};
 use limpet_protocol::message::{
     Ask, ConfigContent, ControllerPresence, JoinReply, JoinRequest, Mesh, NodeFacts, NodePresence,
     SealKey, SealedSecret, Signed,
@@ -321,9 +322,14 @@ fn calls_into(out: &mut String) {
         pids_limit: None,
         received_bytes: None,
         sent_bytes: None,
+        pressure: None,
     };
     let traffic = InstanceLoad { received_bytes: Some(10), sent_bytes: Some(11), ..load.clone() };
     line(out, "load-with-traffic", &traffic);
+    let pressure = Some(Pressure { cpu: 1, memory: 2, io: 3 });
+    line(out, "load-with-pressure", &InstanceLoad { pressure, ..traffic });
+    line(out, "call-node", &CallIn::Node);
+    line(out, "call-out-node", &CallOut::Node(Box::new(node_load())));
     let images = vec![ImageSource::new("nginx:1")];
     line(out, "call-missing", &CallIn::Missing { images });
     let lacking = vec![
@@ -413,6 +419,22 @@ fn networks(out: &mut String) {
     line(out, "network-report", &report);
     let endpoints = vec!["192.0.2.1:51820".parse().unwrap()];
     line(out, "mesh", &Mesh { key: vec![7; 32], proof: vec![5; 32], endpoints });
+}
+
+fn node_load() -> NodeLoad {
+    NodeLoad {
+        busy: 1,
+        time: 2,
+        memory_bytes: 3,
+        available_bytes: 4,
+        memory_pressure: Some(5),
+        temperature: Some(-6),
+        is_slowed: true,
+        undervoltage: true,
+        disk_free: Some(7),
+        room: NodeRoom::Tight,
+        cause: Some("it is too hot".to_owned()),
+    }
 }
 
 #[test]

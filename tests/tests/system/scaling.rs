@@ -132,6 +132,7 @@ fn bytes_over_the_network_are_seen_and_followed() {
     });
     let top = fleet.limpet(&["top", "--no-stream"]);
     assert!(top.contains("network") && top.contains("B/s"), "{top}");
+    assert!(top.contains("DISK FREE") && top.contains("ROOM"), "of the node too: {top}");
     wait_for("one instance", || (serving(&fleet) == (1, 1)).then_some(()));
 }
 

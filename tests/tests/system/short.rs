@@ -142,6 +142,8 @@ fn the_lowest_priority_gives_way_first_and_has_it_back() {
     eats_until_both_gave(&node, eat, numbers);
     let events = fleet.limpet(&["events"]);
     assert!(events.contains("memory is short on the node"), "{events}");
+    let top = fleet.limpet(&["top", "--no-stream"]);
+    assert!(top.contains("192.00 MiB"), "{top}");
     let explained = fleet.limpet(&["explain", "shop.low"]);
     assert!(explained.contains("n1 is short of memory or too hot"), "{explained}");
     let begun = Instant::now();
