@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::process::Running;
+use crate::process::{Running, wait_for};
 
 /// One node of the fleet.
 #[derive(Debug)]
@@ -28,6 +28,26 @@ impl Node {
     pub fn kill_agent(&mut self) {
         self.agent().kill();
         self.agent = None;
+    }
+
+    /// Ends everything on the node at once and empties what is only in memory, as far as a node among others can
+    /// lose its power: the kernel goes on.
+    ///
+    /// # Panics
+    /// When something does not end.
+    pub fn cut_the_power(&mut self) {
+        self.kill_agent();
+        // The keeper first: it would tell of the ends of containers, or start others.
+        for pid in self.keeper_pid().into_iter().chain(self.container_pids()) {
+            end(pid);
+        }
+        wait_for("everything on the node to be gone", || {
+            self.container_pids().into_iter().for_each(end);
+            let gone = self.keeper_pid().is_none() && self.container_pids().is_empty();
+            gone.then_some(())
+        });
+        unmount_below(&self.folder);
+        fs::remove_dir_all(self.folder.join("run")).unwrap();
     }
 
     /// The node's folder, with `data` and `run` in it.
@@ -59,6 +79,22 @@ impl Node {
     }
 }
 
+/// Ends a process if it is still there.
+fn end(pid: u32) {
+    if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+    }
+}
+
+/// Mounts in the run folder are gone with the memory they are in.
+fn unmount_below(folder: &Path) {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let below = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1));
+    for path in below.filter(|path| Path::new(path).starts_with(folder)) {
+        let _ = rustix::mount::unmount(path, rustix::mount::UnmountFlags::DETACH);
+    }
+}
+
 fn collect_pids(cgroup: &Path, pids: &mut Vec<u32>) {
     if let Ok(text) = fs::read_to_string(cgroup.join("cgroup.procs")) {
         pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
@@ -73,11 +109,7 @@ fn collect_pids(cgroup: &Path, pids: &mut Vec<u32>) {
 impl Drop for Node {
     fn drop(&mut self) {
         drop(self.agent.take());
-        for pid in self.container_pids().into_iter().chain(self.keeper_pid()) {
-            if let Some(pid) = rustix::process::Pid::from_raw(pid.cast_signed()) {
-                let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
-            }
-        }
+        self.container_pids().into_iter().chain(self.keeper_pid()).for_each(end);
         remove_cgroup_everywhere(&self.cgroup[1..]);
     }
 }

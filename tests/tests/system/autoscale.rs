@@ -84,6 +84,31 @@ fn a_node_decides_alone_while_it_is_cut_off() {
 }
 
 #[test]
+fn after_a_power_cut_a_node_follows_the_load_alone() {
+    let mut fleet = Fleet::start();
+    fleet.load_image(&limpet_images::demo_archive());
+    fleet.add_node("n1", &[]);
+    let (busy, text) = compose(&fleet, "min: 1, max: 3", "");
+    fleet.apply("shop", &text, &["--wait"]);
+    std::fs::write(&busy, "").unwrap();
+    wait_running(&fleet, 3);
+    fleet.kill_controller();
+    std::fs::remove_file(&busy).unwrap();
+    fleet.node_mut("n1").cut_the_power();
+    fleet.start_agent("n1");
+    let node = fleet.node_mut("n1");
+    let one = || (node.container_pids().len() == 1).then_some(());
+    wait_for("the least to run, of what is on disk", one);
+    std::fs::write(&busy, "").unwrap();
+    wait_for("three processes", || (node.container_pids().len() == 3).then_some(()));
+    std::fs::remove_file(&busy).unwrap();
+    wait_for("one process", || (node.container_pids().len() == 1).then_some(()));
+    fleet.start_controller();
+    fleet.wait_ready("n1");
+    assert_eq!(slots(&wait_running(&fleet, 1)), [1]);
+}
+
+#[test]
 fn three_nodes_help_each_other_and_give_back() {
     let mut fleet = Fleet::start();
     fleet.load_image(&limpet_images::demo_archive());

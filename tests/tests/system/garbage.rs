@@ -57,6 +57,10 @@ fn on_every_topic() {
     fleet.add_node("n1", &[]);
     fleet.apply("shop", "services: {clock: {image: limpet-demo, command: [clock]}}", &["--wait"]);
     let pids = fleet.node_mut("n1").container_pids();
+    // A service that follows what anybody says of it.
+    let follows = "services: {f: {image: limpet-demo, command: [clock], deploy: {x-autoscale: {max: 9, \
+                   metrics: [{topic: noise, average: 1}]}}}}";
+    fleet.apply("follow", follows, &["--wait"]);
     let levels =
         ["want", "up", "have", "event", "ack", "ask", "call/abc/in", "call/abc/out", "nonsense"];
     let root = limpet_protocol::topic::ROOT;
@@ -66,6 +70,8 @@ fn on_every_topic() {
         format!("{root}/n/nobody/up"),
         format!("{root}/n/nobody/have"),
         format!("{root}/join/abc/in"),
+        format!("{root}/m/follow/f/noise"),
+        format!("{root}/m/follow/f/else"),
     ]);
     topics.push(format!("{root}/spec/{}", "ab".repeat(32)));
     let mut payloads: Vec<Vec<u8>> = (0..20).map(|seed| noise(seed, 64)).collect();
@@ -85,6 +91,9 @@ fn on_every_topic() {
         &["--wait"],
     );
     fleet.wait_running("clock", 2);
+    let explained = fleet.limpet(&["explain", "follow.f"]);
+    assert!(explained.contains("what was published is no decimal number"), "{explained}");
+    assert_eq!(fleet.instances().iter().filter(|it| it["application"] == "follow").count(), 1);
     assert_eq!(
         fleet.node_mut("n1").container_pids().iter().filter(|pid| pids.contains(pid)).count(),
         1
