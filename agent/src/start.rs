@@ -231,6 +231,7 @@ fn assemble(
         paths,
         facts,
         devices: Devices::watch(Path::new(load::DEV)),
+        look: crate::doctor::conditions,
         node: identity.node,
         boot: counted.count,
         stop_on_exit: config.stop_on_exit,

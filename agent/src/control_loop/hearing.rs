@@ -233,6 +233,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             Ok(Job::HungUp(exec)) => self.kill_exec(exec, SIGKILL),
             Ok(Job::RunsKept { number, result }) => self.runs_kept(number, result),
             Ok(Job::Tidied) => {}
+            Ok(Job::MachineLookedAt(lacks)) => self.machine_looked_at(lacks),
             Ok(Job::Located(located)) => self.located(located),
             Ok(Job::NetworkEnded) => tracing::debug!("a part of the network ended"),
             Ok(Job::LinkEnded) => tracing::error!("the link ended; restart the agent"),

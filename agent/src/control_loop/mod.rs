@@ -24,6 +24,7 @@ mod doing;
 mod hearing;
 mod hooks;
 mod images;
+mod machine;
 mod memory;
 mod networks;
 mod news;
@@ -57,6 +58,7 @@ use crate::schedule::{Record, Runs};
 
 pub use clock::Clock;
 pub use images::{Images, StoreImages};
+pub use machine::Look;
 pub use memory::Memory;
 
 /// Decisions in one turn of the loop. The next turn goes on; in between everybody else is heard.
@@ -90,6 +92,8 @@ pub struct Parts<R, I> {
     pub facts: NodeFacts,
     /// The devices that it has.
     pub devices: Devices,
+    /// What says what clock, card and supply lack.
+    pub look: Look,
     /// Where its secrets are sealed to.
     pub seal_key: SealKey,
     /// The networks of its containers.
@@ -145,6 +149,8 @@ enum Job {
     },
     /// Leftovers or unneeded images are gone.
     Tidied,
+    /// What clock, card and supply lack was found out.
+    MachineLookedAt(Vec<String>),
     /// Where the node and the controller are was found out.
     Located(Located),
     /// Names are not answered or neighbours not heard any more.
@@ -184,6 +190,7 @@ pub struct ControlLoop<R, I> {
     devices: Devices,
     /// When the devices are looked at, because they changed.
     devices_due_ms: Option<u64>,
+    machine: machine::Machine,
     seal_key: SealKey,
     network: Networking,
     node: limpet_protocol::id::NodeId,
@@ -256,6 +263,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             facts: parts.facts,
             devices: parts.devices,
             devices_due_ms: None,
+            machine: machine::Machine::new(parts.look),
             seal_key: parts.seal_key,
             network: parts.network,
             node: parts.node,
@@ -346,7 +354,8 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         self.calls.follow(|instance| observed.newest(instance));
         let devices_due_ms = self.look_at_devices();
         let rest = [self.tell(), self.ask(), self.store_again(), self.ending_at_ms];
-        let looks = [commands_due_ms, devices_due_ms, network_due_ms];
+        let machine_due_ms = Some(self.look_at_machine());
+        let looks = [commands_due_ms, devices_due_ms, network_due_ms, machine_due_ms];
         for due in looks.into_iter().chain(rest) {
             wake = [wake, due].into_iter().flatten().min();
         }

@@ -43,17 +43,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
         }
     }
 
-    /// What the node lacks is told when it changes.
-    pub(super) fn look_at_conditions(&mut self) {
-        let Some(mut conditions) = self.runtime.conditions() else { return };
-        conditions.extend(self.network.conditions());
-        if conditions != self.facts.conditions {
-            tracing::info!("what this node lacks: {}", conditions.join("; "));
-            self.facts.conditions = conditions;
-            self.link_state.presence_due = true;
-        }
-    }
-
     /// Finds out where the broker is and which of the node's addresses leads there.
     pub(super) fn locate(&mut self) {
         if let Some(locating) = self.network.locate() {

@@ -7,7 +7,7 @@ mod findings;
 mod look;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::config::{AgentArgs, Config, DEFAULT_DATA};
@@ -23,6 +23,14 @@ pub struct DoctorArgs {
     /// The agent's configuration file, which is checked as well
     #[arg(long, env = "LIMPET_AGENT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// What this machine lacks beside what the keeper says of itself, each in a sentence `WHAT: COSTS; MEND`.
+#[must_use]
+pub fn conditions(data: &Path) -> Vec<String> {
+    let machine = Machine { lacks: Vec::new(), ..look::machine(data) };
+    let sentence = |it: Finding| format!("{}: {}; {}", it.what, it.costs, it.mend);
+    findings::findings(&machine).into_iter().map(sentence).collect()
 }
 
 /// Something was found.

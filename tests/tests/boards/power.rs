@@ -19,6 +19,12 @@ services:
     command: [sh, -c, 'sleep 1; tail /dev/zero']
     mem_limit: 16m
     restart: 'no'
+  pump:
+    image: tide:1
+    command: [sh, -c, 'while :; do if [ -e /tmp/flood ]; then i=0; while [ $$i -lt 2000 ]; do i=$$((i+1)); done; else sleep 1; fi; done']
+    deploy:
+      resources: {limits: {cpus: '0.2', memory: 16M}}
+      x-autoscale: {min: 1, max: 3, cpu: 50%, down: {window: 0s}}
 ";
 
 /// An image for a PC and for a board, which differ.
@@ -29,7 +35,7 @@ fn tide(board: &str, architecture: &str) -> Vec<u8> {
             layer.folder(folder, 0o755);
         }
         layer.folder("tmp", 0o1777).file("bin/busybox", 0o755, program);
-        for applet in ["sh", "sleep", "date", "uname", "cat", "tail", "id"] {
+        for applet in ["sh", "sleep", "date", "uname", "cat", "tail", "touch", "rm"] {
             layer.hard_link(&format!("bin/{applet}"), "bin/busybox");
         }
         layer.file("etc/variant", 0o644, format!("variant {platform}\n").as_bytes());
@@ -57,6 +63,10 @@ fn life(kind: Board, platform: &str, architecture: &str, machine: &str) {
     let node = wait_ready(&fleet);
     assert_eq!(node["labels"]["site"], "north", "{node}");
     assert!(node["platform"].as_str().unwrap().starts_with(platform), "{node}");
+    if kind == Board::RaspiArm64 {
+        let lacks = || fleet.limpet(&["node", "ls"]).contains("no clock runs").then_some(());
+        wait_for_board("the node to say that it has no clock", lacks);
+    }
 
     fleet.apply("sea", COMPOSE, &[]);
     wait_for_board("the clock to run", || running(&fleet, "clock"));
@@ -77,6 +87,8 @@ fn life(kind: Board, platform: &str, architecture: &str, machine: &str) {
     let mebibytes: u64 = card.split_whitespace().nth(1).unwrap().parse().unwrap();
     assert!(mebibytes > 150, "the state has the whole card: {card}");
 
+    follows_its_load(&fleet);
+
     // In the middle of a deploy.
     fleet.apply("sea", &COMPOSE.replace("32m", "48m"), &[]);
     board.pull_the_plug();
@@ -95,6 +107,20 @@ fn life(kind: Board, platform: &str, architecture: &str, machine: &str) {
         found.contains("50331648").then_some(())
     });
     wait_for_board("the clock to run", || running(&fleet, "clock"));
+}
+
+/// Load up: more instances; load down: one again.
+fn follows_its_load(fleet: &Fleet) {
+    let pumps = || {
+        let all = fleet.instances();
+        let is_pump = |it: &&serde_json::Value| it["service"] == "pump" && it["phase"] == "running";
+        all.iter().filter(is_pump).count()
+    };
+    wait_for_board("one pump", || (pumps() == 1).then_some(()));
+    fleet.limpet(&["exec", "sea.pump.1", "--", "touch", "/tmp/flood"]);
+    wait_for_board("a second pump in the flood", || (pumps() > 1).then_some(()));
+    fleet.limpet(&["exec", "sea.pump.1", "--", "rm", "/tmp/flood"]);
+    wait_for_board("one pump after the flood", || (pumps() == 1).then_some(()));
 }
 
 fn wait_ready(fleet: &Fleet) -> serde_json::Value {

@@ -178,6 +178,7 @@ impl Life {
             memory: Memory::open(&paths.run, 1),
             runs: (RunsFile::of(&paths.data), RunsFile::of(&paths.data).read().0),
             devices: Devices::watch(std::path::Path::new(limpet_agent::load::DEV)),
+            look: |_| Vec::new(),
             paths,
             facts: limpet_agent::load::facts(&Default::default(), "/none"),
             node: "n1".parse().unwrap(),

@@ -140,8 +140,14 @@ fn columns() -> [Column<NodeView>; 13] {
             node.network.as_ref().map(|network| network.subnet.as_str()).unwrap_or_default().into()
         }),
         wide("LABELS", |node, _| labels::in_words(&node.labels).into()),
-        column("CONDITIONS", |node, _| node.conditions.join("; ").into()),
+        column("CONDITIONS", |node, _| shortly(&node.conditions).into()),
     ]
+}
+
+/// What a node lacks, without what that costs and how it is mended: `limpet node inspect` has that too.
+fn shortly(conditions: &[String]) -> String {
+    let what = |it: &String| it.split(": ").next().unwrap_or_default().to_owned();
+    conditions.iter().map(what).collect::<Vec<_>>().join("; ")
 }
 
 fn status(node: &NodeView, _now_ms: u64) -> Field {
@@ -202,6 +208,13 @@ pub(super) mod tests {
             joined_ms: 1,
             network: None,
         }
+    }
+
+    #[test]
+    fn a_list_has_what_a_node_lacks_and_no_more() {
+        let conditions =
+            ["no memory cgroup: limits do not hold; add it".into(), "the clock is behind".into()];
+        assert_eq!(shortly(&conditions), "no memory cgroup; the clock is behind");
     }
 
     #[test]

@@ -312,6 +312,8 @@ pub(super) struct Node {
     runtime: Arc<Mutex<FakeRuntime>>,
     pub(super) stop_on_exit: bool,
     pub(super) images_hang: bool,
+    /// What is said of the machine.
+    pub(super) look: crate::control_loop::Look,
 }
 
 impl Node {
@@ -319,7 +321,13 @@ impl Node {
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("run")).unwrap();
         std::fs::create_dir(folder.path().join("dev")).unwrap();
-        Self { folder, runtime: Arc::default(), stop_on_exit: false, images_hang: false }
+        Self {
+            folder,
+            runtime: Arc::default(),
+            stop_on_exit: false,
+            images_hang: false,
+            look: |_| Vec::new(),
+        }
     }
 
     /// Its devices.
@@ -382,6 +390,7 @@ impl Node {
                 ..crate::load::facts(&Default::default(), "/none")
             },
             devices: Devices::watch(&self.dev()),
+            look: self.look,
             node: node(),
             boot,
             stop_on_exit: self.stop_on_exit,
