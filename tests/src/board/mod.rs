@@ -63,7 +63,7 @@ impl EmulatedBoard {
         let image = board.card();
         let image = image.to_str().unwrap();
         let agent = cross().join(kind.target()).join("limpet-agent");
-        let cache = target().join("debian/boards");
+        let cache = package_cache();
         limpet(&[
             "flash",
             "build",
@@ -271,7 +271,7 @@ pub fn wait_for_board<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
 /// When the package is not there, which [`EmulatedBoard::make`] fetches.
 #[must_use]
 pub fn busybox(architecture: &str) -> Vec<u8> {
-    let archives = target().join("debian/boards").join(architecture).join("archives");
+    let archives = package_cache().join(architecture).join("archives");
     let packages = fs::read_dir(&archives).unwrap().flatten();
     let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
     let package = packages
@@ -291,10 +291,23 @@ fn limpet(arguments: &[&str]) {
     assert!(output.status.success(), "limpet {arguments:?}: {said}");
 }
 
-fn target() -> PathBuf {
+/// Where packages of boards are kept.
+#[must_use]
+pub fn package_cache() -> PathBuf {
+    target().join("debian/boards")
+}
+
+/// The folder of what is built.
+///
+/// # Panics
+/// When the programs are not built.
+#[must_use]
+pub fn target() -> PathBuf {
     program("limpet").parent().and_then(Path::parent).unwrap().to_owned()
 }
 
-fn cross() -> PathBuf {
+/// What `images/cross` fetched and built.
+#[must_use]
+pub fn cross() -> PathBuf {
     target().join("cross")
 }

@@ -8,6 +8,9 @@
     reason = "a test fails by panicking"
 )]
 
+mod cards;
 mod idle;
+
+mod packages;
 mod pair;
 mod power;
