@@ -123,13 +123,6 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             },
             Topic::CallIn(node, session) if node == self.node => self.call(&session, payload),
             Topic::Controller => self.controller(payload),
-            Topic::Metric(of) => {
-                let (key, now_ms) = ((of.application, of.service), self.clock.now_ms());
-                self.scaling.scales.published(&key, &of.name, payload, now_ms);
-                // The number follows when the load is read next; nobody else has to look, however
-                // often somebody publishes.
-                self.only_time = true;
-            }
             _ => {}
         }
     }

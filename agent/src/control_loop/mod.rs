@@ -8,13 +8,15 @@
 //! |---|---|
 //! | told to end | a signal stays pending |
 //! | runtime event | [`Runtime::next_event`] says so |
-//! | link event | a channel |
 //! | job ended | [`JoinSet::join_next`] says so |
 //! | answer of a call | a channel |
 //! | a neighbour told | a channel |
 //! | time | computed anew in every turn |
 //! | time on the wall | a timer stays ready until it is read |
 //! | devices | the kernel keeps what was not read |
+//! | link event | a channel |
+//!
+//! What comes first goes first, and the link comes last: others say how much comes from there.
 
 mod calling;
 mod checks;
@@ -294,13 +296,13 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
                 biased;
                 Some(()) = told_to_end.recv() => if self.told_to_end() { break },
                 event = self.runtime.next_event() => self.runtime_event(event),
-                event = self.link.next_event() => self.link_event(event),
                 Some(job) = self.jobs.join_next() => self.job_ended(job),
                 Some(answer) = self.answers.1.recv(), if room => self.answer(answer),
                 news = self.network.next_news() => self.network_told(news),
                 () = sleep => self.only_time = true,
                 () = self.wall_timer.gone_off() => {}
                 () = self.devices.changed() => self.devices_changed(),
+                event = self.link.next_event() => self.link_event(event),
             }
         }
         self.farewell().await;

@@ -224,6 +224,9 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
     }
 
     fn read_load(&mut self, now_ms: u64) {
+        for (MetricTopic { application, service, name }, payload) in self.link.take_figures() {
+            self.scaling.scales.published(&(application, service), &name, &payload, now_ms);
+        }
         let observed = &self.observed;
         let scales = &self.scaling.scales;
         let wishes = self.wanted.keys().filter_map(|instance| {

@@ -1,8 +1,9 @@
 //! Link: the one outbound MQTT connection.
 //!
-//! In: what the agent says ([`Link::publish`], [`Link::subscribe`]). Out: [`LinkEvent`]s. The
-//! connection is one task, [`LinkTask::run`], that connects, watches, waits and connects again for
-//! ever; the loop never waits for it. Two bounded queues lie between them.
+//! In: what the agent says ([`Link::publish`], [`Link::subscribe`]). Out: [`LinkEvent`]s, and figures when
+//! they are asked for ([`Link::take_figures`]). The connection is one task, [`LinkTask::run`], that connects,
+//! watches, waits and connects again for ever; the loop never waits for it. Two bounded queues lie between
+//! them, and of each figure the newest.
 //!
 //! Every connection is a clean start: nothing depends on what the broker remembers. The loop
 //! subscribes and publishes anew after each [`LinkEvent::Connected`]. What was queued on a connection
@@ -12,21 +13,23 @@ pub mod join;
 mod options;
 mod pause;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
 use limpet_protocol::broker_url::BrokerUrl;
 use limpet_protocol::codec;
 use limpet_protocol::id::NodeId;
+use limpet_protocol::limits::{MAX_METRIC_TOPICS_PER_NODE, MAX_PUBLISHED_BYTES};
 use limpet_protocol::message::NodePresence;
-use limpet_protocol::topic::Topic;
+use limpet_protocol::topic::{MetricTopic, Topic};
 use rumqttc::Outgoing;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{
     Filter, LastWill, Packet, RetainForwardRule, SubscribeReasonCode,
 };
 use rumqttc::v5::{AsyncClient, Event, EventLoop};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use pause::Pause;
@@ -94,6 +97,10 @@ pub enum LinkEvent {
     },
 }
 
+/// The newest of each figure that was published since they were last taken. They are no events: whoever
+/// publishes says how often, and only the newest counts.
+type Figures = watch::Sender<BTreeMap<MetricTopic, Bytes>>;
+
 #[derive(Debug, PartialEq, Eq)]
 enum Say {
     Publish { topic: Topic, payload: Vec<u8> },
@@ -112,6 +119,7 @@ pub struct LinkFull;
 pub struct Link {
     say: mpsc::Sender<Say>,
     events: mpsc::Receiver<LinkEvent>,
+    figures: Figures,
 }
 
 impl Link {
@@ -120,7 +128,9 @@ impl Link {
     pub fn new(settings: LinkSettings) -> (Self, LinkTask) {
         let (say, said) = mpsc::channel(SAY_QUEUE);
         let (tell, events) = mpsc::channel(EVENT_QUEUE);
-        (Self { say, events }, LinkTask { settings, said, tell })
+        let figures = Figures::new(BTreeMap::new());
+        let task = LinkTask { settings, said, tell, figures: figures.clone() };
+        (Self { say, events, figures }, task)
     }
 
     /// Publishes at least once; retained where the topic is one of states.
@@ -150,6 +160,12 @@ impl Link {
     pub fn unsubscribe(&self, topic: &Topic) -> Result<(), LinkFull> {
         let filter = topic.to_string();
         self.say.try_send(Say::Unsubscribe { filter }).map_err(|_| LinkFull)
+    }
+
+    /// What was published of figures since this was last asked, of each the newest. Anybody may have written it.
+    #[must_use]
+    pub fn take_figures(&self) -> BTreeMap<MetricTopic, Bytes> {
+        self.figures.send_replace(BTreeMap::new())
     }
 
     /// How many more things can be said now.
@@ -182,15 +198,16 @@ pub struct LinkTask {
     settings: LinkSettings,
     said: mpsc::Receiver<Say>,
     tell: mpsc::Sender<LinkEvent>,
+    figures: Figures,
 }
 
 impl LinkTask {
     /// Keeps the connection until it is told to close or the loop is gone.
     pub async fn run(self) {
-        let Self { settings, said, tell } = self;
+        let Self { settings, said, tell, figures } = self;
         let options = options::for_node(&settings);
         let (client, event_loop) = AsyncClient::new(options, CLIENT_QUEUE);
-        let connection = Connection { settings, tell, event_loop, session: 0 };
+        let connection = Connection { settings, tell, figures, event_loop, session: 0 };
         // Publishing has its own future: in the polling one it could wait for itself.
         tokio::select! {
             () = feed(said, &client) => {}
@@ -238,6 +255,7 @@ fn filter(path: String) -> Filter {
 struct Connection {
     settings: LinkSettings,
     tell: mpsc::Sender<LinkEvent>,
+    figures: Figures,
     event_loop: EventLoop,
     session: u64,
 }
@@ -324,13 +342,29 @@ impl Connection {
         }
     }
 
+    /// Keeps the newest, and of it no more than is looked at.
+    fn figure(&self, of: MetricTopic, payload: &[u8]) {
+        let kept = &payload[..payload.len().min(MAX_PUBLISHED_BYTES + 1)];
+        self.figures.send_modify(|all| {
+            if all.len() < MAX_METRIC_TOPICS_PER_NODE || all.contains_key(&of) {
+                all.insert(of, Bytes::copy_from_slice(kept));
+            }
+        });
+    }
+
     fn incoming(&mut self, packet: Packet) -> Option<LinkEvent> {
         match packet {
             Packet::ConnAck(_) => Some(LinkEvent::Connected { session: self.session }),
             Packet::Publish(publish) => {
                 let topic = std::str::from_utf8(&publish.topic).ok().and_then(|t| t.parse().ok());
                 // Nothing that was not subscribed should come; a broker may be wrong or hostile.
-                topic.map(|topic| LinkEvent::Message { topic, payload: publish.payload })
+                match topic? {
+                    Topic::Metric(of) => {
+                        self.figure(*of, &publish.payload);
+                        None
+                    }
+                    topic => Some(LinkEvent::Message { topic, payload: publish.payload }),
+                }
             }
             Packet::SubAck(ack) => {
                 let refused =

@@ -91,8 +91,10 @@ fn on_every_topic() {
         &["--wait"],
     );
     fleet.wait_running("clock", 2);
-    let explained = fleet.limpet(&["explain", "follow.f"]);
-    assert!(explained.contains("what was published is no decimal number"), "{explained}");
+    limpet_tests::process::wait_for("the figure to be no number", || {
+        let explained = fleet.limpet(&["explain", "follow.f"]);
+        explained.contains("what was published is no decimal number").then_some(())
+    });
     assert_eq!(fleet.instances().iter().filter(|it| it["application"] == "follow").count(), 1);
     assert_eq!(
         fleet.node_mut("n1").container_pids().iter().filter(|pid| pids.contains(pid)).count(),

@@ -165,6 +165,49 @@ fn with_a_broker_of_its_own_a_figure_is_followed_without_a_controller() {
     runs(&fleet, &["n1"], 0);
 }
 
+/// Says figures as fast as the broker takes them.
+async fn flood(options: MqttOptions, topic: &str) {
+    let (client, mut events) = AsyncClient::new(options, 64);
+    loop {
+        while client.try_publish(topic, QoS::AtMostOnce, false, "15").is_ok() {}
+        if events.poll().await.is_err() {
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+}
+
+#[test]
+fn a_flood_of_figures_stalls_nobody() {
+    let mut fleet = fleet(Broker::Mosquitto, &["n1"]);
+    fleet.apply("shop", &compose("node"), &["--wait"]);
+    let (end, ended) = oneshot::channel::<()>();
+    let port = fleet.mqtt_port();
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let options = |name: &str| MqttOptions::new(name, "127.0.0.1", port);
+        runtime.unwrap().block_on(async {
+            tokio::select! {
+                () = flood(options("flood-1"), TOPIC) => {}
+                () = flood(options("flood-2"), TOPIC) => {}
+                _ = ended => {}
+            }
+        });
+    });
+    let meanwhile = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        runs(&fleet, &["n1"], 2);
+        // What needs jobs and checks of the agent gets them.
+        let checked = "services: {calm: {image: limpet-demo, command: [web, '127.0.0.1:8099'], \
+                       network_mode: none, x-probe: {ready: {tcp: {port: 8099}, interval: 1s}}}}";
+        fleet.apply("calm", checked, &["--wait"]);
+        let top = fleet.limpet(&["top", "--no-stream"]);
+        assert!(top.contains("jobs_open 7.5/10") && top.contains("calm.calm.1"), "{top}");
+    }));
+    drop(end);
+    let _ = thread.join();
+    meanwhile.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+    assert!(!fleet.node_mut("n1").agent().output().contains("panicked"));
+}
+
 #[test]
 fn over_the_fleet_as_many_run_as_the_figure_asks_for() {
     let nodes = ["n1", "n2"];
