@@ -3,6 +3,7 @@
 use limpet_protocol::application::Service;
 use limpet_protocol::id::SpecHash;
 use limpet_protocol::scale::in_words;
+use limpet_protocol::topic::{MetricTopic, Topic};
 
 use super::words::{many, short};
 use super::{Chain, Explanation, Link, Part, advice};
@@ -106,6 +107,8 @@ fn placement(case: &ServiceCase<'_>) -> Link {
     }
 }
 
+/// Figures that the node measures by itself.
+const MEASURED: [&str; 4] = ["cpu", "memory", "connections", "network"];
 /// Nodes that a sentence names.
 const MAX_NAMED: usize = 4;
 
@@ -124,24 +127,34 @@ fn load(key: &ServiceKey, scale: &ScaleView) -> Link {
         return Link::waiting("load", format!("{bounds}: no node has said anything yet"));
     }
     if let Some(node) = limit("no_metric") {
-        if let Some(figure) = node.figures.iter().find(|figure| figure.missing.is_some()) {
-            return Link::waiting("load", text).advise(format!(
-                "publish a number such as 42 on limpet/v1/m/{}/{}/{} every 30 s",
-                key.application, key.service, figure.metric
-            ));
-        }
-        let advice = format!(
-            "a figure cannot be had on {}: see that the instance answers at the port and path of \
-             `metrics`, or take it out",
-            node.node
-        );
-        return Link::waiting("load", text).advise(advice);
+        return Link::waiting("load", text).advise(on_missing(key, node));
     }
     if let Some(node) = limit("room") {
         let advice = format!("{} is short of memory or too hot: take load off it", node.node);
         return Link::waiting("load", text).advise(advice);
     }
     Link::ok("load", text)
+}
+
+/// What to do about a figure that cannot be had: where it comes from says what.
+fn on_missing(key: &ServiceKey, node: &NodeScaleView) -> String {
+    let mut missing = node.figures.iter().filter(|figure| figure.value_thousandths.is_none());
+    if let Some(figure) = missing.clone().find(|figure| figure.missing.is_some()) {
+        let (application, service) = (key.application.clone(), key.service.clone());
+        let topic = figure.metric.parse().map(|name| {
+            Topic::Metric(Box::new(MetricTopic { application, service, name })).to_string()
+        });
+        let topic = topic.unwrap_or_else(|_| "its topic".to_owned());
+        return format!("publish a number such as 42 on {topic} every 30 s");
+    }
+    if missing.all(|figure| MEASURED.contains(&figure.metric.as_str())) {
+        return format!("{} measures it once an instance has been ready for a second", node.node);
+    }
+    format!(
+        "a figure cannot be had on {}: see that the instance answers at the port and path of `metrics`, or \
+         take it out",
+        node.node
+    )
 }
 
 /// `n1 runs 2 of 3 that are asked for (most: cpu 92 of 60)`.

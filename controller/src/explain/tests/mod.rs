@@ -1,5 +1,7 @@
 //! Tables: a case, the first link that does not hold, what it says, and the advice.
 
+mod load;
+
 use std::collections::BTreeMap;
 
 use limpet_protocol::application::{Mode, Service};
@@ -11,7 +13,6 @@ use limpet_protocol::report::{Exit, Health, InstanceStatus, NoImage};
 use limpet_protocol::spec::{Dependency, DependencyCondition, ImageSource, Spec};
 
 use super::*;
-use crate::api::types::{NodeScaleView, ScaleView};
 use crate::observe::node::ObservedNode;
 use crate::plan::filter::Misfit;
 use crate::plan::{ServiceKey, Standing, Usage};
@@ -388,22 +389,6 @@ fn a_service_is_as_well_as_its_instances() {
     let one = of_service(vec![well.clone(), late.clone()], |_| {});
     assert_eq!(one.summary, "1 of 2 is not as wanted: shop.web.2: nginx:1 is being fetched");
     assert_eq!((one.well, one.parts.len()), (false, 1));
-    let scaled = |total| {
-        of_service(vec![well.clone()], |case| {
-            let node = NodeScaleView {
-                node: "n1".to_owned(),
-                running: 3,
-                wish: 3,
-                limit: "none".to_owned(),
-                figures: vec![],
-            };
-            let nodes = vec![node];
-            case.scale = Some(ScaleView { per: "node".to_owned(), min: 1, max: 6, total, nodes });
-        })
-    };
-    let says = "1 instance as wanted, and 2 more that nodes added";
-    assert_eq!(scaled(None).summary, says);
-    assert_eq!(scaled(Some(3)).summary, "1 instance as wanted", "places are counted as such");
     let nowhere = of_service(vec![], |case| case.unplaced = (0, Some("no node matches".into())));
     assert_eq!(nowhere.summary, "no node matches");
     let held = of_service(vec![well.clone()], |case| {

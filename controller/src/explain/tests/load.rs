@@ -1,0 +1,55 @@
+//! What is said of services that follow their load.
+
+use super::*;
+use crate::api::types::{FigureView, NodeScaleView, ScaleView};
+
+#[test]
+fn what_nodes_added_is_counted() {
+    let well = with(Phase::Running, |_| {});
+    let scaled = |total| {
+        of_service(vec![well.clone()], |case| {
+            let node = NodeScaleView {
+                node: "n1".to_owned(),
+                running: 3,
+                wish: 3,
+                limit: "none".to_owned(),
+                figures: vec![],
+            };
+            let nodes = vec![node];
+            case.scale = Some(ScaleView { per: "node".to_owned(), min: 1, max: 6, total, nodes });
+        })
+    };
+    let says = "1 instance as wanted, and 2 more that nodes added";
+    assert_eq!(scaled(None).summary, says);
+    assert_eq!(scaled(Some(3)).summary, "1 instance as wanted", "places are counted as such");
+}
+
+#[test]
+fn a_figure_that_cannot_be_had_comes_with_what_to_do() {
+    let well = with(Phase::Running, |_| {});
+    let lacking = |metric: &str, missing: Option<&str>| {
+        let it = of_service(vec![well.clone()], |case| {
+            let figure = FigureView {
+                metric: metric.to_owned(),
+                value_thousandths: None,
+                missing: missing.map(str::to_owned),
+                target_thousandths: 10_000,
+                wish: None,
+            };
+            let node = NodeScaleView {
+                node: "n1".to_owned(),
+                running: 1,
+                wish: 1,
+                limit: "no_metric".to_owned(),
+                figures: vec![figure],
+            };
+            let (per, nodes) = ("node".to_owned(), vec![node]);
+            case.scale = Some(ScaleView { per, min: 1, max: 6, total: None, nodes });
+        });
+        it.advice.unwrap()
+    };
+    let published = lacking("jobs_open", Some("nothing was published yet"));
+    assert!(published.contains(" on limpet/v1/m/shop/web/jobs_open every"), "{published}");
+    assert!(lacking("cpu", None).contains("n1 measures it once"));
+    assert!(lacking("jobs_waiting", None).contains("port and path"));
+}
