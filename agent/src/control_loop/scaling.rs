@@ -8,7 +8,7 @@ use std::time::Duration;
 use limpet_protocol::event::EventKind;
 use limpet_protocol::id::{InstanceId, SpecHash};
 use limpet_protocol::limits::MAX_REASON_BYTES;
-use limpet_protocol::scale::{Figure, ScaleReport, in_words};
+use limpet_protocol::scale::{Figure, MetricTarget, Missing, ScaleReport, in_words};
 use limpet_protocol::spec::Spec;
 use limpet_protocol::topic::{MetricTopic, Topic};
 
@@ -66,7 +66,7 @@ pub(super) struct Measured {
     key: ServiceKey,
     from: ContainerId,
     port: u16,
-    values: Vec<(usize, Option<u64>)>,
+    values: Vec<(usize, Result<u64, Missing>)>,
 }
 
 /// The services of an assignment that follow their load.
@@ -279,7 +279,7 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             let (port, path) = match endpoint.question.clone() {
                 Question::Http { port, path } => (port, path),
                 counted => {
-                    let count = count(container, &counted);
+                    let count = count(container, &counted).ok_or(Missing::Other);
                     let values: Vec<_> =
                         endpoint.metrics.iter().map(|(at, _)| (*at, count)).collect();
                     self.scaling.scales.heard(key, &id, &values, now_ms);
@@ -295,9 +295,11 @@ impl<R: Runtime, I: Images> ControlLoop<R, I> {
             self.jobs.spawn(async move {
                 let text = probe::fetch(network, port, &path, METRICS_TIMEOUT).await;
                 let text = text.inspect_err(|error| tracing::debug!("metrics of {id}: {error}"));
-                let text = text.unwrap_or_default();
-                let value = |metric: &limpet_protocol::scale::MetricTarget| {
-                    value_of(&text, &metric.name, &metric.labels)
+                let value = |metric: &MetricTarget| match &text {
+                    Ok(text) => {
+                        value_of(text, &metric.name, &metric.labels).ok_or(Missing::NoSeries)
+                    }
+                    Err(_) => Err(Missing::NoAnswer),
                 };
                 let values = metrics.iter().map(|(at, metric)| (*at, value(metric))).collect();
                 Job::Measured(Measured { key, from: id, port, values })

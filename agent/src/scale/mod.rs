@@ -30,7 +30,7 @@ use std::collections::BTreeMap;
 
 use limpet_protocol::id::{ApplicationName, InstanceId, MetricName, ServiceName, Slot};
 use limpet_protocol::limits::{MAX_INSTANCES_PER_NODE, MAX_METRIC_TOPICS_PER_NODE};
-use limpet_protocol::scale::{Per, ScaleReport, Scaling};
+use limpet_protocol::scale::{Missing, Per, ScaleReport, Scaling};
 use limpet_protocol::spec::Resources;
 
 use crate::runtime::ContainerId;
@@ -230,12 +230,12 @@ impl Scales {
         due
     }
 
-    /// A container was asked for metrics: what it said to each of the endpoint's, in thousandths.
+    /// A container was asked for metrics: what it said to each of the endpoint's, in thousandths, or why nothing.
     pub fn heard(
         &mut self,
         key: &ServiceKey,
         from: &ContainerId,
-        values: &[(usize, Option<u64>)],
+        values: &[(usize, Result<u64, Missing>)],
         now_ms: u64,
     ) {
         if let Some(service) = self.services.get_mut(key) {

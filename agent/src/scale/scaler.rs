@@ -199,7 +199,8 @@ impl Scaler {
             let value = gauge.value(target);
             let wish = gauge.more_than(number).unwrap_or_else(|| gauge.enough(number));
             let (target, wish) = (target.thousandths(), value.map(|_| wish));
-            Figure { metric, value, missing: gauge.newest().why, target, wish }
+            let missing = gauge.newest().why.filter(|_| value.is_none());
+            Figure { metric, value, missing, target, wish }
         };
         figures_of(policy).zip(&self.gauges).map(figure).collect()
     }

@@ -56,6 +56,7 @@ pub enum Question {
 struct Heard {
     at_ms: u64,
     value: Option<u64>,
+    why: Option<Missing>,
     /// Of a counter: what it was before, for how much it grew.
     counter: Option<(u64, u64)>,
 }
@@ -250,6 +251,7 @@ impl Service {
                 let mut any = false;
                 for (_, heard) in self.heard.iter().filter(|((_, of), _)| *of == place) {
                     reading.add(heard.value);
+                    reading.why = reading.why.or(heard.why);
                     any = true;
                 }
                 if !any {
@@ -260,6 +262,7 @@ impl Service {
                 for (id, _) in counting {
                     let heard = self.heard.get(&(id.clone(), place));
                     reading.add(heard.and_then(|heard| heard.value));
+                    reading.why = reading.why.or(heard.and_then(|heard| heard.why));
                 }
             }
         }
@@ -330,19 +333,20 @@ impl Service {
     pub(super) fn heard(
         &mut self,
         from: &ContainerId,
-        values: &[(usize, Option<u64>)],
+        values: &[(usize, Result<u64, Missing>)],
         now_ms: u64,
     ) {
         for (place, value) in values {
+            let (value, why) = (value.ok(), value.err());
             let key = (from.clone(), *place);
             let before = self.heard.get(&key).and_then(|heard| heard.counter);
             let metric = self.scaling.policy.metrics.get(*place);
             let heard = if metric.is_some_and(|metric| metric.per_second) {
                 let counter = value.map(|value| (now_ms, value));
                 let value = before.zip(counter).and_then(|(before, now)| growth(before, now));
-                Heard { at_ms: now_ms, value, counter: counter.or(before) }
+                Heard { at_ms: now_ms, value, why, counter: counter.or(before) }
             } else {
-                Heard { at_ms: now_ms, value: *value, counter: None }
+                Heard { at_ms: now_ms, value, why, counter: None }
             };
             self.heard.insert(key, heard);
         }

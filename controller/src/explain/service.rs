@@ -2,12 +2,12 @@
 
 use limpet_protocol::application::Service;
 use limpet_protocol::id::SpecHash;
-use limpet_protocol::scale::in_words;
+use limpet_protocol::scale::{MetricSource, in_words};
 use limpet_protocol::topic::{MetricTopic, Topic};
 
 use super::words::{many, short};
 use super::{Chain, Explanation, Link, Part, advice};
-use crate::api::types::{NodeScaleView, ScaleView};
+use crate::api::types::{FigureView, NodeScaleView, ScaleView};
 use crate::plan::ServiceKey;
 use crate::plan::filter::Misfit;
 
@@ -56,7 +56,7 @@ fn service_part(case: &ServiceCase<'_>, instances: &[Part]) -> Part {
         }
         chain.then("update", || update(case));
         if let Some(scale) = &case.scale {
-            chain.also(load(case.key, scale));
+            chain.also(load(case, scale));
         }
     }
     let mut part = Part::of(case.key.to_string(), None, chain);
@@ -112,7 +112,7 @@ const MEASURED: [&str; 4] = ["cpu", "memory", "connections", "network"];
 /// Nodes that a sentence names.
 const MAX_NAMED: usize = 4;
 
-fn load(key: &ServiceKey, scale: &ScaleView) -> Link {
+fn load(case: &ServiceCase<'_>, scale: &ScaleView) -> Link {
     let ScaleView { per, min, max, total, nodes } = scale;
     let bounds = match total {
         Some(total) => format!("{total} over the fleet, between {min} and {max}"),
@@ -127,7 +127,7 @@ fn load(key: &ServiceKey, scale: &ScaleView) -> Link {
         return Link::waiting("load", format!("{bounds}: no node has said anything yet"));
     }
     if let Some(node) = limit("no_metric") {
-        return Link::waiting("load", text).advise(on_missing(key, node));
+        return Link::waiting("load", text).advise(on_missing(case, node));
     }
     if let Some(node) = limit("room") {
         let advice = format!("{} is short of memory or too hot: take load off it", node.node);
@@ -137,10 +137,15 @@ fn load(key: &ServiceKey, scale: &ScaleView) -> Link {
 }
 
 /// What to do about a figure that cannot be had: where it comes from says what.
-fn on_missing(key: &ServiceKey, node: &NodeScaleView) -> String {
+fn on_missing(case: &ServiceCase<'_>, node: &NodeScaleView) -> String {
     let mut missing = node.figures.iter().filter(|figure| figure.value_thousandths.is_none());
-    if let Some(figure) = missing.clone().find(|figure| figure.missing.is_some()) {
-        let (application, service) = (key.application.clone(), key.service.clone());
+    let metrics = || case.service.autoscale.iter().flat_map(|policy| &policy.metrics);
+    let is_published = |figure: &&FigureView| {
+        let mut topics = metrics().filter(|metric| metric.source == MetricSource::Topic);
+        topics.any(|metric| metric.name == figure.metric)
+    };
+    if let Some(figure) = missing.clone().find(is_published) {
+        let ServiceKey { application, service } = case.key.clone();
         let topic = figure.metric.parse().map(|name| {
             Topic::Metric(Box::new(MetricTopic { application, service, name })).to_string()
         });

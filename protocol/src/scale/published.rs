@@ -28,6 +28,10 @@ pub enum Missing {
     TooLarge,
     /// The node listens to no more topics.
     TooMany,
+    /// Of one that is asked for: nobody answers at the port and path.
+    NoAnswer,
+    /// There is an answer, and in it no such series that is a number.
+    NoSeries,
     /// Something that the reader does not know.
     #[serde(other)]
     Other,
@@ -44,6 +48,8 @@ impl Missing {
             Self::Negative => "a number below 0 was published",
             Self::TooLarge => "the number that was published is too large",
             Self::TooMany => "the node listens to too many topics",
+            Self::NoAnswer => "nobody answers at its port and path",
+            Self::NoSeries => "the answer has no such series",
             Self::Other => "it cannot be had",
         }
     }

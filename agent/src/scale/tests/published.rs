@@ -196,6 +196,27 @@ fn a_figure_counts_for_a_minute_and_hostile_ones_take_nothing_away() {
     assert_eq!(node.after(1_000), (3, Some(Missing::Unheard)));
 }
 
+/// What is asked for and not told comes with the reason too.
+#[test]
+fn who_does_not_answer_is_named() {
+    let mut node = Node::new(1);
+    let metric = &mut node.scaling.policy.metrics[0];
+    metric.source = MetricSource::Http { service: None, port: 9090, path: "/".into() };
+    node.follow();
+    assert_eq!(node.scales.endpoints_due(0).len(), 1);
+    let from: ContainerId = "shop.web.1.1".parse().unwrap();
+    node.scales.heard(&node.key.clone(), &from, &[(0, Err(Missing::NoAnswer))], 0);
+    node.after(2_000);
+    for (value, missing) in [
+        (Err(Missing::NoAnswer), Some(Missing::NoAnswer)),
+        (Err(Missing::NoSeries), Some(Missing::NoSeries)),
+        (Ok(5_000), None),
+    ] {
+        node.scales.heard(&node.key.clone(), &from, &[(0, value)], node.now_ms);
+        assert_eq!(node.after(1_000), (1, missing));
+    }
+}
+
 #[test]
 fn more_topics_than_a_node_listens_to_are_said_to_be_missing() {
     let scaling = following(Per::Node, Target::Average(10_000), (1, 4));

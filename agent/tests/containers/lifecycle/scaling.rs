@@ -225,8 +225,9 @@ async fn connections_are_counted_where_they_are() {
         target: Target::Average(1_000),
     };
     life.scale = scaling(ScalePolicy { metrics: vec![connections], ..policy(2) });
-    // Both ends of the connection are in the container.
+    // Both ends of the connection are in the container, and the one that waits is there first.
     let script = "sleep 1000 | busybox nc -l -p 9 & \
+                  until busybox grep -q ':0009 ' /proc/net/tcp /proc/net/tcp6; do sleep 0.1; done; \
                   while [ ! -e /shared/busy ]; do sleep 0.1; done; \
                   sleep 1000 | busybox nc 127.0.0.1 9 & exec sleep 1000";
     let web = life.spec("web", script);

@@ -1,5 +1,7 @@
 //! What is said of services that follow their load.
 
+use limpet_protocol::scale::{MetricSource, MetricTarget, ScalePolicy, Target};
+
 use super::*;
 use crate::api::types::{FigureView, NodeScaleView, ScaleView};
 
@@ -27,6 +29,19 @@ fn what_nodes_added_is_counted() {
 #[test]
 fn a_figure_that_cannot_be_had_comes_with_what_to_do() {
     let well = with(Phase::Running, |_| {});
+    let mut service = service();
+    let mut policy = ScalePolicy { cpu_percent: Some(60), ..ScalePolicy::between(1, 6) };
+    let metric = |name: &str, source| MetricTarget {
+        name: name.to_owned(),
+        labels: BTreeMap::new(),
+        source,
+        per_second: false,
+        target: Target::Average(10_000),
+    };
+    let http = MetricSource::Http { service: None, port: 9090, path: "/metrics".to_owned() };
+    policy.metrics = vec![metric("jobs_open", MetricSource::Topic), metric("jobs_waiting", http)];
+    service.autoscale = Some(policy);
+    let service: &'static Service = Box::leak(Box::new(service));
     let lacking = |metric: &str, missing: Option<&str>| {
         let it = of_service(vec![well.clone()], |case| {
             let figure = FigureView {
@@ -43,6 +58,7 @@ fn a_figure_that_cannot_be_had_comes_with_what_to_do() {
                 limit: "no_metric".to_owned(),
                 figures: vec![figure],
             };
+            case.service = service;
             let (per, nodes) = ("node".to_owned(), vec![node]);
             case.scale = Some(ScaleView { per, min: 1, max: 6, total: None, nodes });
         });
@@ -51,5 +67,6 @@ fn a_figure_that_cannot_be_had_comes_with_what_to_do() {
     let published = lacking("jobs_open", Some("nothing was published yet"));
     assert!(published.contains(" on limpet/v1/m/shop/web/jobs_open every"), "{published}");
     assert!(lacking("cpu", None).contains("n1 measures it once"));
-    assert!(lacking("jobs_waiting", None).contains("port and path"));
+    let asked = lacking("jobs_waiting", Some("nobody answers at its port and path"));
+    assert!(asked.contains("see that the instance answers"), "{asked}");
 }
