@@ -48,6 +48,7 @@ pub struct EmulatedBoard {
     folder: PathBuf,
     qemu: Option<Running>,
     shells: u32,
+    counts: bool,
 }
 
 impl EmulatedBoard {
@@ -59,7 +60,7 @@ impl EmulatedBoard {
     #[must_use]
     pub fn make(kind: Board, folder: &Path, settings: &[&str]) -> Self {
         fs::create_dir_all(folder).unwrap();
-        let board = Self { kind, folder: folder.to_owned(), qemu: None, shells: 0 };
+        let board = Self { kind, folder: folder.to_owned(), qemu: None, shells: 0, counts: false };
         let image = board.card();
         let image = image.to_str().unwrap();
         let agent = cross().join(kind.target()).join("limpet-agent");
@@ -89,6 +90,12 @@ impl EmulatedBoard {
     #[must_use]
     pub fn card(&self) -> PathBuf {
         self.folder.join("card.img")
+    }
+
+    /// From the next start on its clock counts instructions of one processor, one a nanosecond, and leaps over
+    /// times in which there is nothing to do: what programs take does not depend on the machine below.
+    pub fn count_instructions(&mut self) {
+        self.counts = true;
     }
 
     /// Switches the power on.
@@ -172,6 +179,9 @@ impl EmulatedBoard {
             command.arg("-L").arg(root.join(folder));
         }
         command.args(options);
+        if self.counts {
+            command.args(["-smp", "1", "-icount", "shift=0,sleep=off"]);
+        }
         command
     }
 

@@ -1,4 +1,5 @@
-//! What a board costs that has nothing to do: nothing is written to its card. Memory and sizes are shown.
+//! What a board costs that has nothing to do: nothing is written to its card. Memory, sizes, and how soon all
+//! runs again after a power cut without a network are shown.
 
 use limpet_images::board::{self, Board};
 use limpet_images::{ImageBuilder, Layer};
@@ -64,5 +65,27 @@ fn an_idle_arm_board_writes_nothing() {
     eprintln!(
         "written in {IDLE_SECONDS} s: {sectors} sectors\nagent and keeper, {INSTANCES} instances: {pss}\n{private}\n{free}\ninitrd.img {initramfs} bytes"
     );
+    eprintln!("{}", starts_again(&mut board));
     assert_eq!(sectors, 0, "an idle board writes nothing to its card");
+}
+
+/// Pulls the plug and the network, and counts instructions from the agent's first to the start of the last
+/// instance, and those of agent and keeper. The kernel counts time in hundredths of a second (proc(5), `stat`),
+/// of which each is ten million instructions then.
+fn starts_again(board: &mut EmulatedBoard) -> String {
+    board.pull_the_plug();
+    board.count_instructions();
+    board.switch_on(Wire::None);
+    board.wait_console("board ready");
+    let running = "for p in /proc/[0-9]*; do case \"$(tr '\\0' ' ' < $p/cmdline)\" in '/bin/sleep 1000000 ') cut -d ' ' -f 22 $p/stat;; esac; done";
+    wait_for_board("all instances to run again", || {
+        let count = board.shell(&format!("({running}) | wc -l"));
+        (count.trim() == INSTANCES.to_string()).then_some(())
+    });
+    let last = format!("({running}) | sort -n | tail -n 1");
+    let agents = "for p in $(pidof limpet-agent); do cut -d ' ' -f 2,14,15,22 /proc/$p/stat; done";
+    let (last, agents) = (board.shell(&last), board.shell(agents));
+    format!(
+        "after a power cut, tens of millions of instructions since the kernel's start: last instance {last}keeper and agent (user, kernel, began):\n{agents}"
+    )
 }
