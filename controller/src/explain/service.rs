@@ -2,7 +2,7 @@
 
 use limpet_protocol::application::Service;
 use limpet_protocol::id::SpecHash;
-use limpet_protocol::scale::{MetricSource, in_words};
+use limpet_protocol::scale::{MetricSource, Per, ScalePolicy, in_words};
 use limpet_protocol::topic::{MetricTopic, Topic};
 
 use super::words::{many, short};
@@ -85,9 +85,14 @@ fn spec(case: &ServiceCase<'_>) -> Link {
             .advise("make it smaller: environment, labels and configs count");
     };
     let image = &case.service.spec.image.reference;
-    let count = mode.slots().map_or("one a node".to_owned(), |slots| {
-        many(usize::try_from(slots).unwrap_or(usize::MAX), "instance")
-    });
+    let count = match (&case.service.autoscale, mode.slots()) {
+        (Some(ScalePolicy { per, min, max, .. }), _) => {
+            let of = if *per == Per::Node { "a node by its load" } else { "by its load" };
+            format!("{min} to {max} instances {of}")
+        }
+        (None, None) => "one a node".to_owned(),
+        (None, Some(slots)) => many(usize::try_from(slots).unwrap_or(usize::MAX), "instance"),
+    };
     Link::ok("spec", format!("{}, {count}, image {image}, spec {}", mode.as_str(), short(hash)))
 }
 

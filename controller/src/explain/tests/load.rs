@@ -27,6 +27,15 @@ fn what_nodes_added_is_counted() {
 }
 
 #[test]
+fn bounds_take_the_place_of_a_number() {
+    let mut service = service();
+    service.autoscale = Some(ScalePolicy::between(0, 6));
+    let service: &'static Service = Box::leak(Box::new(service));
+    let told = of_service(vec![], |case| case.service = service);
+    assert!(told.chain[0].says.contains("0 to 6 instances a node by its load"), "{told:?}");
+}
+
+#[test]
 fn a_figure_that_cannot_be_had_comes_with_what_to_do() {
     let well = with(Phase::Running, |_| {});
     let mut service = service();
