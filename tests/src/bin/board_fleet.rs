@@ -10,12 +10,13 @@ use limpet_images::board::Board;
 use limpet_images::{ImageBuilder, Layer};
 use limpet_tests::board::{BoardFleet, busybox};
 use limpet_tests::process::program;
+use tokio::signal::unix::SignalKind;
 
 const BOARDS: [(&str, Board); 3] =
     [("bow", Board::VirtArm64), ("stern", Board::VirtArm64), ("mast", Board::RaspiArm64)];
 const COMPOSE: &str = "
 services:
-  web: # each instance says which it is, and takes more of them the more it is asked
+  web: # each instance says which it is
     image: board:1
     command: [sh, -c, 'hostname > /www/index.html; exec httpd -f -p 80 -h /www']
     tmpfs: [/www]
@@ -45,6 +46,11 @@ fn image() -> Vec<u8> {
 }
 
 fn main() {
+    // Ctrl-C is for what runs in the shell: this program has to take everything away again.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let entered = runtime.enter();
+    let _ignored = tokio::signal::unix::signal(SignalKind::interrupt()).unwrap();
+    drop(entered);
     println!("switching three boards on, which takes a minute");
     let site = BoardFleet::start(&BOARDS);
     site.fleet.load_image(&image());
