@@ -132,6 +132,15 @@ impl Hierarchies {
         count.and_then(|count| count.trim().parse().ok()).unwrap_or(0)
     }
 
+    /// Makes cgroup `path` where there is one hierarchy for all. libcgroups 0.7 looks for a folder and then makes
+    /// it: of containers that are made at the same time one would find it made meanwhile, and fail. What
+    /// stands in the way the container's own error says.
+    pub(super) fn make(&self, path: &str) {
+        if let Some(mount) = self.v2.as_ref().filter(|_| self.v1.is_empty()) {
+            fs::create_dir_all(join(mount, path)).ok();
+        }
+    }
+
     /// Names of the cgroups directly under `path`.
     pub(super) fn children(&self, path: &str) -> Vec<String> {
         let mut names: Vec<String> =
@@ -247,6 +256,16 @@ fn remove_tree(folder: &Path, depth: usize) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cgroup_of_all_containers_is_made_before_them() {
+        let mount = tempfile::tempdir().unwrap();
+        let unified = Hierarchies { v1: vec![], v2: Some(mount.path().to_owned()) };
+        for _ in 0..2 {
+            unified.make("/boards/limpet");
+            assert!(mount.path().join("boards/limpet").is_dir());
+        }
+    }
 
     #[test]
     fn hierarchies_are_found_among_the_mounts() {

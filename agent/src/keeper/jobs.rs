@@ -40,6 +40,7 @@ impl Keeper {
     pub(super) fn start_jobs(&mut self) {
         while self.jobs < MAX_JOBS {
             let Some(place) = self.queue.pop_front() else { break };
+            self.hierarchies.make(&self.paths.cgroup_parent);
             self.start_job(place);
             if self.queue.is_empty() {
                 // Plans were as large as all that waited; the keeper itself is small.
