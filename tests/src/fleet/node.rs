@@ -109,7 +109,11 @@ fn collect_pids(cgroup: &Path, pids: &mut Vec<u32>) {
 impl Drop for Node {
     fn drop(&mut self) {
         drop(self.agent.take());
-        self.container_pids().into_iter().chain(self.keeper_pid()).for_each(end);
+        self.container_pids().into_iter().for_each(end);
+        // There may be two: one that ends, and the one that takes its place.
+        while let Some(pid) = self.keeper_pid() {
+            end(pid);
+        }
         remove_cgroup_everywhere(&self.cgroup[1..]);
     }
 }
