@@ -69,12 +69,18 @@ impl Node {
     /// The keeper: the process whose parent is not ours and whose arguments name the node's folder.
     #[must_use]
     pub fn keeper_pid(&self) -> Option<u32> {
+        self.find(|words| words.get(1).is_some_and(|word| word == "keeper"))
+    }
+
+    /// A process whose arguments name the node's folder, and that is as it is to be.
+    fn find(&self, is_it: impl Fn(&[String]) -> bool) -> Option<u32> {
         let run = self.folder.join("run").to_string_lossy().into_owned();
         let all = fs::read_dir("/proc").ok()?.flatten();
         all.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).find(|pid| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            let words: Vec<_> = line.split(|b| *b == 0).map(String::from_utf8_lossy).collect();
-            words.get(1).is_some_and(|w| w == "keeper") && words.iter().any(|w| w.starts_with(&run))
+            let words = line.split(|byte| *byte == 0);
+            let words: Vec<_> = words.map(|it| String::from_utf8_lossy(it).into_owned()).collect();
+            words.iter().any(|word| word.starts_with(&run)) && is_it(&words)
         })
     }
 }
@@ -110,8 +116,8 @@ impl Drop for Node {
     fn drop(&mut self) {
         drop(self.agent.take());
         self.container_pids().into_iter().for_each(end);
-        // There may be two: one that ends, and the one that takes its place.
-        while let Some(pid) = self.keeper_pid() {
+        // Also what is not a keeper yet: a child of the agent that was about to become one.
+        while let Some(pid) = self.find(|_| true) {
             end(pid);
         }
         remove_cgroup_everywhere(&self.cgroup[1..]);
