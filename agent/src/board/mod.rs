@@ -7,6 +7,7 @@
 mod grow;
 mod mbr;
 mod settings;
+mod wifi;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -1,17 +1,19 @@
 //! `limpet.toml` of a board, taken apart.
 //!
 //! In: the file on the boot partition, which people change by hand. Out: `agent.toml` for the agent, `env`
-//! for the scripts of the image. A file that is not in order is said so, and the last one that was takes
+//! for the scripts of the image, `wifi.conf` for wpa_supplicant. A file that is not in order is said so, and the last one that was takes
 //! its place: a slip in the editor may not take a board out of the fleet.
 
-use std::fs;
-use std::io;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
 use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Table;
 
+use super::wifi::{self, WifiError};
 use crate::ledger::durable;
 
 /// A configuration file is a page of text; more is a mistake.
@@ -20,6 +22,8 @@ const MAX_BYTES: usize = 64 * 1024;
 const TIME_SERVERS: [&str; 2] = ["0.debian.pool.ntp.org", "1.debian.pool.ntp.org"];
 const ZRAM_PERCENT: u8 = 50;
 const WATCHDOG_SECONDS: u8 = 15;
+const INTERFACE: &str = "eth0";
+const WIFI_INTERFACE: &str = "wlan0";
 
 /// Settings that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +67,9 @@ pub(super) enum ContentError {
         /// As it was given.
         value: String,
     },
+    /// No setting of Wi-Fi.
+    #[error(transparent)]
+    Wifi(#[from] WifiError),
     /// An address without what belongs to it.
     #[error("network.address {0:?}: write ADDRESS/PREFIX, such as 192.168.1.70/24")]
     Address(String),
@@ -94,6 +101,31 @@ struct Network {
     address: Option<String>,
     gateway: Option<IpAddr>,
     name_servers: Vec<IpAddr>,
+    wifi_ssid: Option<String>,
+    wifi_password: Option<String>,
+    wifi_country: Option<String>,
+}
+
+impl Network {
+    /// What wpa_supplicant is told, where there is Wi-Fi.
+    fn wifi(&self) -> Result<Option<String>, WifiError> {
+        let Some(ssid) = &self.wifi_ssid else {
+            let of_none =
+                [(&self.wifi_password, "wifi-password"), (&self.wifi_country, "wifi-country")];
+            let set = of_none.iter().find(|(value, _)| value.is_some());
+            return set.map_or(Ok(None), |(_, name)| Err(WifiError::NoSsid(name)));
+        };
+        if let Some(other) = self.interface.as_ref().filter(|name| !name.starts_with("wl")) {
+            return Err(WifiError::Interface(other.clone()));
+        }
+        let password = self.wifi_password.as_deref().unwrap_or_default();
+        wifi::configuration(ssid, password, self.wifi_country.as_deref()).map(Some)
+    }
+
+    fn interface(&self) -> String {
+        let usual = if self.wifi_ssid.is_some() { WIFI_INTERFACE } else { INTERFACE };
+        self.interface.clone().unwrap_or_else(|| usual.to_owned())
+    }
 }
 
 impl Settings {
@@ -137,21 +169,27 @@ impl Settings {
             return Err(ContentError::TooLarge);
         }
         let settings: Self = toml::from_str(text)?;
-        // Made once to see whether it can be.
-        settings.environment().map(|_| settings)
+        // Made once to see whether they can be.
+        settings.parts().map(|_| settings)
+    }
+
+    /// Names and contents of all parts.
+    fn parts(&self) -> Result<Vec<(&'static str, String)>, ContentError> {
+        let mut parts = vec![("env", self.environment()?), ("agent.toml", self.agent.to_string())];
+        parts.extend(self.network.wifi()?.map(|text| ("wifi.conf", text)));
+        Ok(parts)
     }
 
     fn write(&self, into: &Path) -> Result<(), SettingsError> {
         let content = |source| SettingsError::Content { path: into.to_owned(), source };
-        let environment = self.environment().map_err(content)?;
-        let agent = self.agent.to_string();
-        for (name, text) in [("env", environment), ("agent.toml", agent)] {
+        for (name, text) in self.parts().map_err(content)? {
             let path = into.join(name);
-            fs::write(&path, text).map_err(|source| SettingsError::Access {
-                attempt: "write",
-                path,
-                source,
-            })?;
+            // There are secrets in it.
+            let mut options = OpenOptions::new();
+            let options = options.write(true).create(true).truncate(true).mode(0o600);
+            let written = options.open(&path).and_then(|mut it| it.write_all(text.as_bytes()));
+            let failed = |source| SettingsError::Access { attempt: "write", path, source };
+            written.map_err(failed)?;
         }
         Ok(())
     }
@@ -181,7 +219,7 @@ impl Settings {
                 told(board.watchdog_seconds, WATCHDOG_SECONDS),
             ),
             ("board.console", "CONSOLE", board.console.to_string()),
-            ("network.interface", "INTERFACE", network.interface.clone().unwrap_or_default()),
+            ("network.interface", "INTERFACE", network.interface()),
             ("network.address", "ADDRESS", address),
             (
                 "network.gateway",
@@ -243,6 +281,24 @@ mod tests {
             assert!(told.iter().any(|it| it == line), "{line} in {told:?}");
         }
         assert!(environment("").iter().any(|it| it == "HOST_NAME=''"));
+    }
+
+    #[test]
+    fn wifi_has_a_file_and_an_interface_of_its_own() {
+        let parts = |text: &str| Settings::parse(text).unwrap().parts().unwrap();
+        let with = parts("[network]\nwifi-ssid = \"pumps\"\nwifi-password = \"under pressure\"\n");
+        assert!(with.iter().any(|(name, text)| *name == "env" && text.contains("='wlan0'")));
+        let told = with.iter().find(|(name, _)| *name == "wifi.conf").unwrap();
+        assert!(told.1.contains("psk=\"under pressure\""), "{told:?}");
+        let without = parts("");
+        assert!(without.iter().any(|(name, text)| *name == "env" && text.contains("='eth0'")));
+        assert!(without.iter().all(|(name, _)| *name != "wifi.conf"));
+
+        assert!(refused("[network]\nwifi-country = \"DE\"\n").contains("wifi-ssid is not"));
+        let both = refused("[network]\nwifi-ssid = \"a\"\ninterface = \"eth0\"\n");
+        assert!(both.contains("take one of them away"), "{both}");
+        let secret = refused("[network]\nwifi-ssid = \"a\"\nwifi-password = \"seven77\"\n");
+        assert!(secret.contains("8 to 63") && !secret.contains("seven77"), "{secret}");
     }
 
     #[test]

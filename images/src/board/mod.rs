@@ -9,6 +9,7 @@
 //! would.
 
 mod boot;
+mod device_tree;
 mod initramfs;
 mod modules;
 mod packages;
@@ -16,6 +17,7 @@ mod part_file;
 mod partitions;
 mod recipe;
 pub mod settings;
+mod wifi;
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -28,7 +30,7 @@ use packages::Parts;
 use part_file::PartFile;
 use partitions::{BOOT, IMAGE_BYTES, STATE};
 
-pub use packages::PartsError;
+pub use packages::{PartsError, fetch};
 pub use recipe::{Board, UnknownBoard};
 
 use crate::debian::Package;
@@ -41,6 +43,8 @@ pub const KERNEL: &str = "vmlinuz";
 pub const INITRAMFS: &str = "initrd.img";
 /// What the kernel is told.
 pub const COMMAND_LINE: &str = "cmdline.txt";
+/// What Wi-Fi needs, on boards that have it.
+pub const WIFI: &str = "wifi.tgz";
 
 /// The same for all cards of Limpet: nothing finds a file system by it.
 const VOLUME: u32 = 0x4c69_6d70;
@@ -134,6 +138,9 @@ pub fn build(board: Board, agent: &[u8], cache: &Path, image: &Path) -> Result<B
         files.insert(CONFIG.to_owned(), raspberry_config(board).into_bytes());
         files.extend(parts.firmware);
     }
+    if let Some(archive) = parts.wifi {
+        files.insert(WIFI.to_owned(), archive);
+    }
     let bytes = usize::try_from(BOOT.bytes).unwrap_or(usize::MAX);
     let listed = files.iter().map(|(path, content)| (path.as_str(), content.as_slice()));
     let partition = boot::make(bytes, VOLUME, listed).map_err(BoardError::Boot)?;
@@ -187,10 +194,11 @@ fn root(parts: &Parts, agent: &[u8]) -> Initramfs {
     root.file("sbin/e2fsck.static", PROGRAM, &parts.e2fsck);
     root.file("init", PROGRAM, include_bytes!("../../boards/init"));
     root.file("etc/inittab", TEXT, include_bytes!("../../boards/inittab"));
-    let scripts: [(&str, &[u8]); 8] = [
+    let scripts: [(&str, &[u8]); 9] = [
         ("start", include_bytes!("../../boards/start")),
         ("stop", include_bytes!("../../boards/stop")),
         ("network", include_bytes!("../../boards/network")),
+        ("wifi", include_bytes!("../../boards/wifi")),
         ("dhcp", include_bytes!("../../boards/dhcp")),
         ("agent", include_bytes!("../../boards/agent")),
         ("watchdog", include_bytes!("../../boards/watchdog")),

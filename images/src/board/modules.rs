@@ -1,23 +1,38 @@
-//! The order in which modules of a kernel are loaded. Pure.
+//! Modules of a kernel: which devices they are for, and the order in which they are loaded. Pure.
 //!
-//! In: what each module says of itself in its section `.modinfo` (`depends=a,b`), and what is wanted. Out:
-//! names in an order in which each comes after those that it needs. Debian's packages do not have the list
-//! that `depmod` makes of this on the machine where they are installed.
+//! In: what each module says of itself in its section `.modinfo` (`depends=a,b`, `alias=of:N*T*CNAME` for each device of a
+//! device tree that it drives), and what is wanted. Out: names in an order in which each comes after those that it
+//! needs. Debian's packages do not have the lists that `depmod` makes of this on the machine where they are installed.
 
 use std::collections::BTreeSet;
 
+use memchr::memmem;
+
 /// In front of the list of names; the zero ends what stands before it in the section.
 const DEPENDS: &[u8] = b"\0depends=";
+/// In front of the name of a device, of any node and of any type.
+const DEVICE: &[u8] = b"\0alias=of:N*T*C";
 const SUFFIX: &str = ".ko";
 
 /// What a module needs, by the content of its file.
 pub(super) fn needs(content: &[u8]) -> Vec<String> {
-    let found = content.windows(DEPENDS.len()).position(|window| window == DEPENDS);
-    let Some(at) = found else { return Vec::new() };
-    let rest = &content[at + DEPENDS.len()..];
-    let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
-    let list = String::from_utf8_lossy(&rest[..end]);
+    let list = values(content, DEPENDS).next().unwrap_or_default();
     list.split(',').filter(|name| !name.is_empty()).map(named).collect()
+}
+
+/// The devices that a module drives, as a device tree names them.
+pub(super) fn devices(content: &[u8]) -> impl Iterator<Item = String> {
+    // Each is there twice: alone, and with anything that the tree says behind it.
+    values(content, DEVICE).map(|name| name.trim_end_matches("C*").to_owned())
+}
+
+/// What stands behind a name in the section.
+fn values<'a>(content: &'a [u8], name: &'a [u8]) -> impl Iterator<Item = String> + 'a {
+    memmem::find_iter(content, name).map(move |at| {
+        let rest = &content[at + name.len()..];
+        let end = rest.iter().position(|byte| *byte == 0).unwrap_or(rest.len());
+        String::from_utf8_lossy(&rest[..end]).into_owned()
+    })
 }
 
 /// A module's name: `-` and `_` are the same to the kernel.
@@ -33,13 +48,13 @@ pub(super) fn of_path(path: &str) -> Option<String> {
 
 /// What is wanted, after what that needs. Names that no module has are left out: they are in the
 /// kernel, or nothing of it.
-pub(super) fn in_order<'a>(
-    wanted: impl Iterator<Item = &'a str>,
+pub(super) fn in_order(
+    wanted: impl Iterator<Item = String>,
     needs: impl Fn(&str) -> Option<Vec<String>>,
 ) -> Vec<String> {
     let mut order = Vec::new();
     let mut seen = BTreeSet::new();
-    let mut open: Vec<(String, bool)> = wanted.map(|name| (named(name), false)).collect();
+    let mut open: Vec<(String, bool)> = wanted.map(|name| (named(&name), false)).collect();
     open.reverse();
     while let Some((name, complete)) = open.pop() {
         let Some(needed) = needs(&name) else { continue };
@@ -62,6 +77,8 @@ mod tests {
         let content = b"\x7fELF...\0license=GPL\0depends=nf-conntrack,libcrc32c\0name=nft_ct\0";
         assert_eq!(needs(content), ["nf_conntrack", "libcrc32c"]);
         assert_eq!(needs(b"\0depends=\0"), [""; 0]);
+        let content = b"\0alias=of:N*T*Cbrcm,sdhostC*\0alias=of:N*T*Cbrcm,sdhost\0alias=pci:v1\0";
+        assert_eq!(devices(content).collect::<Vec<_>>(), ["brcm,sdhost"; 2]);
         assert_eq!(of_path("lib/modules/6.1/kernel/rtc/rtc-pl031.ko").unwrap(), "rtc_pl031");
         assert_eq!(of_path("lib/modules/6.1/modules.builtin"), None);
     }
@@ -81,8 +98,9 @@ mod tests {
         })
         .into();
         let needs = |name: &str| known.get(name).cloned();
-        let order = in_order(["nft-ct", "nf_tables", "built_in"].into_iter(), needs);
+        let order =
+            in_order(["nft-ct", "nf_tables", "built_in"].map(str::to_owned).into_iter(), needs);
         assert_eq!(order, ["libcrc32c", "nf_conntrack", "nf_tables", "nft_ct"]);
-        assert_eq!(in_order(["loop_a"].into_iter(), needs).len(), 2, "comes to an end");
+        assert_eq!(in_order(["loop_a".to_owned()].into_iter(), needs).len(), 2, "comes to an end");
     }
 }

@@ -1,18 +1,20 @@
 //! What a board's image takes out of Debian's packages.
 //!
 //! In: a board, a folder where packages are kept. Out: [`Parts`]: the kernel with the modules that the board needs in
-//! the order of loading, its device trees and firmware, busybox, e2fsck, certificates. The packages are unpacked
-//! in memory and nothing of them is run.
+//! the order of loading (those of its recipe, and those that drive a device of its device trees), the trees and
+//! firmware, busybox, e2fsck, certificates, and what Wi-Fi needs. The packages are unpacked in memory and nothing of
+//! them is run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::debian::apt::{self, Apt};
 use crate::debian::{AptError, Package};
 
-use super::modules;
 use super::recipe::Board;
+use super::wifi::{self, Wifi};
+use super::{device_tree, modules};
 
 /// Debian's own servers. Kernels of `-security` are newer; firmware is not free.
 const SOURCES: &str = "\
@@ -24,7 +26,9 @@ const PACKAGES: [&str; 3] = ["busybox-static", "e2fsck-static", "ca-certificates
 /// The Raspberry Pi's own first programs.
 const FIRMWARE: &str = "raspi-firmware";
 /// Modules that no board of ours needs, most of a kernel's bytes.
-const NO_MODULES: [&str; 6] = [
+const NO_MODULES: [&str; 8] = [
+    "/kernel/drivers/bluetooth/",
+    "/kernel/drivers/staging/",
     "/kernel/drivers/gpu/",
     "/kernel/drivers/media/",
     "/kernel/drivers/scsi/",
@@ -51,7 +55,10 @@ pub enum PartsError {
     },
     /// They have changed.
     #[error("none of the packages has {0}")]
-    Missing(&'static str),
+    Missing(String),
+    /// The archive for Wi-Fi.
+    #[error("pack what Wi-Fi needs")]
+    Wifi(#[source] io::Error),
 }
 
 /// What an image is made of.
@@ -63,6 +70,8 @@ pub(super) struct Parts {
     pub(super) modules: Vec<(String, Vec<u8>)>,
     /// What the firmware reads: names and contents of device trees and of firmware itself.
     pub(super) firmware: BTreeMap<String, Vec<u8>>,
+    /// The archive that is unpacked where Wi-Fi is asked for, on boards that have it.
+    pub(super) wifi: Option<Vec<u8>>,
     pub(super) busybox: Vec<u8>,
     pub(super) e2fsck: Vec<u8>,
     /// All that Debian trusts, one after the other.
@@ -77,10 +86,14 @@ pub(super) fn parts(board: Board, cache: &Path) -> Result<Parts, PartsError> {
     names.extend(PACKAGES);
     if board.is_raspberry() {
         names.push(FIRMWARE);
+        names.extend(wifi::PACKAGES);
     }
-    let apt = Apt::open_with(cache, board.architecture(), SOURCES).map_err(PartsError::Packages)?;
-    let packages = apt.fetch_alone(&names).map_err(PartsError::Packages)?;
-    let mut gathering = Gathering { board, parts: Parts::default(), found: BTreeMap::new() };
+    if board == Board::RaspiZero {
+        names.push(wifi::ATOMIC);
+    }
+    let packages = fetch(board, cache, &names)?;
+    let mut gathering =
+        Gathering { board, parts: Parts::default(), wifi: Wifi::default(), found: BTreeMap::new() };
     for (package, deb) in packages {
         let files = apt::files(&deb).map_err(PartsError::Packages)?;
         gathering
@@ -91,9 +104,23 @@ pub(super) fn parts(board: Board, cache: &Path) -> Result<Parts, PartsError> {
     gathering.finish()
 }
 
+/// Packages for a board's processor and their files, without what they depend on, out of `cache` or from Debian.
+///
+/// # Errors
+/// [`PartsError::Packages`] if one cannot be had.
+pub fn fetch(
+    board: Board,
+    cache: &Path,
+    names: &[&str],
+) -> Result<Vec<(Package, PathBuf)>, PartsError> {
+    let apt = Apt::open_with(cache, board.architecture(), SOURCES).map_err(PartsError::Packages)?;
+    apt.fetch_alone(names).map_err(PartsError::Packages)
+}
+
 struct Gathering {
     board: Board,
     parts: Parts,
+    wifi: Wifi,
     /// Modules by their names, with their paths.
     found: BTreeMap<String, (String, Vec<u8>)>,
 }
@@ -102,11 +129,15 @@ impl Gathering {
     fn package(&mut self, files: &[u8]) -> io::Result<()> {
         for entry in tar::Archive::new(files).entries()? {
             let mut entry = entry?;
+            let path = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
+            if let Some(target) = entry.link_name()? {
+                self.wifi.link(&path, &target.to_string_lossy());
+                continue;
+            }
             if !entry.header().entry_type().is_file() {
                 continue;
             }
             self.parts.newest = self.parts.newest.max(entry.header().mtime()?);
-            let path = entry.path()?.to_string_lossy().trim_start_matches("./").to_owned();
             if let Some(place) = self.place(&path) {
                 entry.read_to_end(place)?;
             }
@@ -135,13 +166,13 @@ impl Gathering {
         if NO_MODULES.iter().any(|folder| path.contains(folder)) {
             return None;
         }
-        let name = modules::of_path(path)?;
+        let Some(name) = modules::of_path(path) else { return self.wifi.place(path) };
         let (_, content) = self.found.entry(name).or_insert_with(|| (path.to_owned(), Vec::new()));
         Some(content)
     }
 
     fn finish(self) -> Result<Parts, PartsError> {
-        let Self { board, mut parts, mut found } = self;
+        let Self { board, mut parts, wifi, mut found } = self;
         for (content, what) in [
             (&parts.kernel, "a kernel"),
             (&parts.busybox, "busybox"),
@@ -149,14 +180,36 @@ impl Gathering {
             (&parts.certificates, "certificates"),
         ] {
             if content.is_empty() {
-                return Err(PartsError::Missing(what));
+                return Err(PartsError::Missing(what.to_owned()));
             }
         }
+        let drivers = drivers(&found, &parts.firmware);
+        let wanted = board.modules().map(str::to_owned).chain(drivers);
         let needs = |name: &str| found.get(name).map(|(_, content)| modules::needs(content));
-        let order = modules::in_order(board.modules(), needs);
-        parts.modules = order.iter().filter_map(|name| found.remove(name)).collect();
+        let always = modules::in_order(wanted, needs);
+        let with_wifi = modules::in_order(board.wifi_modules().map(str::to_owned), needs);
+        let mut take = |order: &[String]| -> Vec<_> {
+            order.iter().filter_map(|name| found.remove(name)).collect()
+        };
+        parts.modules = take(&always);
+        let modules = take(&with_wifi);
+        if !modules.is_empty() {
+            parts.wifi = Some(wifi.archive(&modules)?);
+        }
         Ok(parts)
     }
+}
+
+/// The modules for the devices of the trees.
+fn drivers(
+    found: &BTreeMap<String, (String, Vec<u8>)>,
+    firmware: &BTreeMap<String, Vec<u8>>,
+) -> Vec<String> {
+    let trees = firmware.iter().filter(|(name, _)| name.ends_with(".dtb"));
+    let devices: BTreeSet<_> = trees.flat_map(|(_, tree)| device_tree::compatible(tree)).collect();
+    let drives = |content| modules::devices(content).any(|device| devices.contains(&device));
+    let drivers = found.iter().filter(|(_, (_, content))| drives(content));
+    drivers.map(|(name, _)| name.clone()).collect()
 }
 
 /// Of the firmware's files those for a board without camera or debugger.

@@ -69,14 +69,20 @@ impl Board {
         }
     }
 
-    /// The modules of the kernel that are loaded at each boot, those that others need left out.
+    /// The modules of the kernel that are loaded at each boot, those that others need and those for what its device
+    /// trees name left out.
     pub(super) fn modules(self) -> impl Iterator<Item = &'static str> {
         let own: &[&str] = match self {
             Self::VirtArm64 | Self::VirtAmd64 => &VIRTUAL,
-            Self::RaspiArm64 => &RASPBERRY_64,
-            Self::RaspiZero => &RASPBERRY_ZERO,
+            Self::RaspiArm64 | Self::RaspiZero => &RASPBERRY,
         };
         own.iter().chain(&MODULES).copied()
+    }
+
+    /// The modules that Wi-Fi needs. Boards that have none are none of a Raspberry Pi.
+    pub(super) fn wifi_modules(self) -> impl Iterator<Item = &'static str> {
+        let own: &[&str] = if self.is_raspberry() { &RASPBERRY_WIFI } else { &[] };
+        own.iter().copied()
     }
 
     /// The kernel's command line. A kernel that goes wrong restarts; one cgroup hierarchy, with memory.
@@ -117,37 +123,27 @@ impl FromStr for Board {
 /// What QEMU and its like emulate, with a watchdog in software.
 const VIRTUAL: [&str; 6] =
     ["virtio_pci", "virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "softdog"];
-/// Card, watchdog, Ethernet of each model and of adapters, USB.
-const RASPBERRY_64: [&str; 16] = [
+/// What the device trees of a Raspberry Pi do not name: the watchdog, the card itself, Ethernet at USB and the other half
+/// of each Ethernet, USB at PCI, clock rate and supply voltage.
+const RASPBERRY: [&str; 15] = [
     "bcm2835_wdt",
-    "bcm2835",
-    "sdhci_iproc",
     "mmc_block",
-    "dwc2",
     "smsc95xx",
+    "smsc",
     "lan78xx",
-    "genet",
-    "asix",
-    "cdc_ether",
-    "r8152",
-    "rndis_host",
+    "microchip",
     "broadcom",
-    "bcm_phy_lib",
-    "raspberrypi_cpufreq",
-    "bcm2835_thermal",
-];
-const RASPBERRY_ZERO: [&str; 10] = [
-    "bcm2835_wdt",
-    "bcm2835",
-    "sdhci_iproc",
-    "mmc_block",
-    "dwc2",
-    "smsc95xx",
+    "mdio_bcm_unimac",
     "asix",
     "cdc_ether",
     "r8152",
     "rndis_host",
+    "xhci_pci",
+    "raspberrypi_cpufreq",
+    "raspberrypi_hwmon",
 ];
+/// The radio of a Raspberry Pi.
+const RASPBERRY_WIFI: [&str; 1] = ["brcmfmac"];
 /// File systems, and what containers and their networks need.
 const MODULES: [&str; 25] = [
     "crc32c_generic",

@@ -4,6 +4,7 @@
 //! QEMU and the agent come from `images/cross`; `tests/boards` fetches and builds them before it starts these
 //! tests. QEMU does not run a boot loader here: it gets the kernel out of the image's boot partition.
 
+mod air;
 mod fleet;
 
 use std::fs;
@@ -17,14 +18,18 @@ use limpet_images::board::{self, Board};
 
 use crate::process::{Running, program};
 use crate::site::Site;
+pub use air::{AccessPoint, Air};
 pub use fleet::BoardFleet;
 
 /// How long a test waits for a board: every instruction of it is emulated, and the machine is shared.
 pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
 /// How a board names the machine that it is emulated on.
 pub const HOST: &str = "10.0.2.2";
-/// The device tree of the Raspberry Pi that QEMU emulates.
+/// The device trees of the Raspberry Pis that QEMU emulates.
 const RASPBERRY_TREE: &str = "bcm2837-rpi-3-b.dtb";
+const ZERO_TREE: &str = "bcm2835-rpi-zero-w.dtb";
+/// What QEMU's has not of a Raspberry Pi Zero.
+const ZERO_LACKS: &str = " initcall_blacklist=bcm2835_power_driver_init";
 /// How long a read from the console waits.
 const CONSOLE_WAIT: Duration = Duration::from_millis(200);
 /// How long a command in the shell may take before it is typed again.
@@ -49,6 +54,8 @@ pub struct EmulatedBoard {
     qemu: Option<Running>,
     shells: u32,
     counts: bool,
+    /// What is in its memory at each start beside what its image has: an archive in the format of an initramfs.
+    more: Vec<u8>,
 }
 
 impl EmulatedBoard {
@@ -60,10 +67,17 @@ impl EmulatedBoard {
     #[must_use]
     pub fn make(kind: Board, folder: &Path, settings: &[&str]) -> Self {
         fs::create_dir_all(folder).unwrap();
-        let board = Self { kind, folder: folder.to_owned(), qemu: None, shells: 0, counts: false };
+        let board = Self {
+            kind,
+            folder: folder.to_owned(),
+            qemu: None,
+            shells: 0,
+            counts: false,
+            more: Vec::new(),
+        };
         let image = board.card();
         let image = image.to_str().unwrap();
-        let agent = cross().join(kind.target()).join("limpet-agent");
+        let agent = newest_agent(kind.target());
         let cache = package_cache();
         limpet(&[
             "flash",
@@ -78,7 +92,7 @@ impl EmulatedBoard {
             image,
         ]);
         let mut quiet = vec!["--set", "board.console=true", "--set", "board.time-servers=[]"];
-        if kind == Board::RaspiArm64 {
+        if matches!(kind, Board::RaspiArm64 | Board::RaspiZero) {
             // Whoever starts the emulated watchdog of this chip is restarted at once.
             quiet.extend(["--set", "board.watchdog-seconds=0"]);
         }
@@ -104,17 +118,26 @@ impl EmulatedBoard {
     /// When QEMU cannot be started.
     pub fn switch_on(&mut self, wire: Wire<'_>) {
         for name in [board::KERNEL, board::INITRAMFS] {
-            let content = board::boot_file(&self.card(), name).unwrap();
+            let mut content = board::boot_file(&self.card(), name).unwrap();
+            if name == board::INITRAMFS {
+                // Another archive begins where four bytes do.
+                content.resize(content.len().next_multiple_of(4), 0);
+                content.extend_from_slice(&self.more);
+            }
             fs::write(self.folder.join(name), content).unwrap();
         }
         let told = board::boot_file(&self.card(), board::COMMAND_LINE).unwrap();
+        let mut told = String::from_utf8(told).unwrap().trim().to_owned();
+        if self.kind == Board::RaspiZero {
+            told += ZERO_LACKS;
+        }
         drop(fs::remove_file(self.console_socket()));
         drop(fs::remove_file(self.console_log()));
         let mut command = self.machine(wire);
         command.args(["-display", "none", "-no-user-config", "-nodefaults"]);
         command.arg("-kernel").arg(self.folder.join(board::KERNEL));
         command.arg("-initrd").arg(self.folder.join(board::INITRAMFS));
-        command.arg("-append").arg(String::from_utf8(told).unwrap().trim());
+        command.arg("-append").arg(told);
         command.arg("-chardev").arg(format!(
             "socket,id=line,path={},server=on,wait=off,logfile={}",
             self.console_socket().display(),
@@ -128,13 +151,20 @@ impl EmulatedBoard {
     fn plug_in(&self, command: &mut Command, wire: Wire<'_>) {
         let card = self.card().display().to_string();
         let drive = command.arg("-drive");
-        let network = if let Board::RaspiArm64 = self.kind {
+        let tree = match self.kind {
+            Board::RaspiArm64 => Some(RASPBERRY_TREE),
+            Board::RaspiZero => Some(ZERO_TREE),
+            Board::VirtArm64 | Board::VirtAmd64 => None,
+        };
+        let network = if let Some(tree) = tree {
             drive.arg(format!("if=sd,format=raw,file={card}"));
-            let tree = self.folder.join(RASPBERRY_TREE);
-            fs::write(&tree, board::boot_file(&self.card(), RASPBERRY_TREE).unwrap()).unwrap();
-            command.arg("-dtb").arg(tree);
-            // Its first serial line is that of Bluetooth.
-            command.args(["-serial", "null"]);
+            let path = self.folder.join(tree);
+            fs::write(&path, board::boot_file(&self.card(), tree).unwrap()).unwrap();
+            command.arg("-dtb").arg(path);
+            if self.kind == Board::RaspiArm64 {
+                // Its first serial line is that of Bluetooth.
+                command.args(["-serial", "null"]);
+            }
             "usb-net,netdev=net"
         } else {
             drive.arg(format!("if=none,id=card,format=raw,file={card}"));
@@ -165,7 +195,7 @@ impl EmulatedBoard {
                 ("qemu-system-x86_64", &["-M", "q35", "-cpu", "max", "-m", "512", "-smp", "2"])
             }
             Board::RaspiArm64 => ("qemu-system-aarch64", &["-M", "raspi3b"]),
-            other => panic!("{other} is not emulated here"),
+            Board::RaspiZero => ("qemu-system-arm", &["-M", "raspi0"]),
         };
         let root = cross().join("qemu");
         let program = root.join("usr/bin").join(program);
@@ -275,6 +305,13 @@ pub fn wait_for_board<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// The agent for a target that was built last: one to ship, or one that `images/cross/build check` built quickly.
+fn newest_agent(target: &str) -> PathBuf {
+    let built = ["", "quick"].map(|kind| cross().join(kind).join(target).join("limpet-agent"));
+    let when = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
+    built.into_iter().max_by_key(when).unwrap()
+}
+
 /// A program of a board's image, for images of containers that run on it.
 ///
 /// # Panics
@@ -289,10 +326,14 @@ pub fn busybox(architecture: &str) -> Vec<u8> {
         .find(|path| name(path).starts_with("busybox-static_"))
         .expect("busybox-static was fetched for the board");
     let folder = tempfile::tempdir().unwrap();
-    let mut unpack = Command::new("dpkg-deb");
-    let done = unpack.arg("--extract").arg(&package).arg(folder.path()).status().unwrap();
-    assert!(done.success());
+    unpack(&package, folder.path());
     fs::read(folder.path().join("bin/busybox")).unwrap()
+}
+
+fn unpack(package: &Path, folder: &Path) {
+    let mut unpack = Command::new("dpkg-deb");
+    let done = unpack.arg("--extract").arg(package).arg(folder).status().unwrap();
+    assert!(done.success(), "{}", package.display());
 }
 
 fn limpet(arguments: &[&str]) {

@@ -14,3 +14,4 @@ mod idle;
 mod packages;
 mod pair;
 mod power;
+mod wifi;

@@ -39,6 +39,7 @@ Examples:
     #[command(after_help = "\
 Examples:
   limpet flash personalize limpet.img --controller mqtt://10.0.0.5:1883 --token TOKEN --label site=north
+  limpet flash personalize limpet.img --wifi-ssid pumps --wifi-password 'under pressure' --wifi-country DE
   limpet flash personalize limpet.img --set board.console=true --set network.address=10.0.0.7/24")]
     Personalize(PersonalizeArgs),
     /// Write an image to a card, and read it back
@@ -82,6 +83,15 @@ struct PersonalizeArgs {
     /// The host name, for an image of one board
     #[arg(long, value_name = "NAME")]
     host_name: Option<String>,
+    /// The name of the Wi-Fi network
+    #[arg(long, value_name = "NAME")]
+    wifi_ssid: Option<String>,
+    /// The password of the Wi-Fi network
+    #[arg(long, value_name = "PASSWORD", requires = "wifi_ssid")]
+    wifi_password: Option<String>,
+    /// The country where the radio is, in two letters: what is allowed on the air differs
+    #[arg(long, value_name = "COUNTRY", requires = "wifi_ssid")]
+    wifi_country: Option<String>,
     /// Any other setting of limpet.toml, its value in TOML or a text; may be given several times
     #[arg(long = "set", value_name = "TABLE.NAME=VALUE", value_parser = pair)]
     settings: Vec<(String, String)>,
@@ -142,6 +152,9 @@ fn changed(text: &str, args: &PersonalizeArgs) -> Result<String, SettingError> {
         ("agent", "controller", &args.controller),
         ("agent", "join-token", &args.token),
         ("board", "host-name", &args.host_name),
+        ("network", "wifi-ssid", &args.wifi_ssid),
+        ("network", "wifi-password", &args.wifi_password),
+        ("network", "wifi-country", &args.wifi_country),
     ] {
         if let Some(value) = value {
             text = set(&text, table, name, &quoted(value))?;
@@ -178,6 +191,9 @@ mod tests {
                 ("a.b".to_owned(), "c".to_owned()),
             ],
             host_name: None,
+            wifi_ssid: Some("pumps".to_owned()),
+            wifi_password: Some("12345678".to_owned()),
+            wifi_country: None,
             settings: vec![("board.console".to_owned(), "true".to_owned())],
         };
         let text = changed(include_str!("../../../../images/boards/limpet.toml"), &args).unwrap();
@@ -187,6 +203,8 @@ mod tests {
             "site = \"north\"",
             "\"a.b\" = \"c\"",
             "console = true",
+            "wifi-ssid = \"pumps\"",
+            "wifi-password = \"12345678\"",
         ] {
             assert!(text.lines().any(|it| it == line), "{line} in {text}");
         }
