@@ -81,6 +81,7 @@ fn life(kind: Board, platform: &str, architecture: &str, machine: &str) {
     });
     let limit = board.shell("cat /sys/fs/cgroup/limpet/sea.clock.1.*/memory.max");
     assert!(limit.contains("33554432"), "{limit}");
+    is_filtered(&fleet, &mut board);
     let root = board.shell("touch /etc/x; grep -c . /proc/swaps; mount | grep ' / '");
     assert!(root.contains("Read-only file system"), "{root}");
     let card = board.shell("df -m /var/lib/limpet | tail -n 1");
@@ -107,6 +108,20 @@ fn life(kind: Board, platform: &str, architecture: &str, machine: &str) {
         found.contains("50331648").then_some(())
     });
     wait_for_board("the clock to run", || running(&fleet, "clock"));
+}
+
+/// The system call filter holds a container that the agent started, and what is executed in it. A user
+/// namespace is what the kernel itself would grant.
+fn is_filtered(fleet: &Fleet, board: &mut EmulatedBoard) {
+    let first = "$(head -n 1 /sys/fs/cgroup/limpet/sea.clock.1.*/cgroup.procs)";
+    let started = board.shell(&format!("grep Seccomp: /proc/{first}/status"));
+    assert!(started.contains("Seccomp:\t2"), "{started}");
+    let script = "busybox unshare -U true 2>&1; busybox grep Seccomp: /proc/self/status";
+    let tried = fleet.limpet(&["exec", "sea.clock.1", "--", "sh", "-c", script]);
+    assert!(tried.contains("Operation not permitted"), "{tried}");
+    assert!(tried.contains("Seccomp:\t2"), "{tried}");
+    let nodes = fleet.limpet(&["node", "ls"]);
+    assert!(!nodes.contains("system call filter"), "{nodes}");
 }
 
 /// Load up: more instances; load down: one again.
