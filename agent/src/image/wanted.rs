@@ -150,14 +150,36 @@ impl Plan {
 }
 
 /// The machine that this node is: what its kernel says, since a 32-bit program may run on a
-/// 64-bit machine.
+/// 64-bit machine. `/proc/cpuinfo` would not do: the ARM1176 of the first Raspberry Pi calls its architecture 7 there,
+/// and ends a program for ARMv7.
 pub(super) fn node_platform() -> Platform {
-    let names = rustix::system::uname();
-    match names.machine().to_str().unwrap_or_default() {
+    of_machine(rustix::system::uname().machine().to_str().unwrap_or_default())
+}
+
+fn of_machine(machine: &str) -> Platform {
+    match machine {
         "armv8l" | "armv7l" => Platform::new("linux", "arm", Some("v7")),
         "armv6l" => Platform::new("linux", "arm", Some("v6")),
         "armv5tel" | "armv5tejl" => Platform::new("linux", "arm", Some("v5")),
         machine @ ("x86_64" | "aarch64") => Platform::new("linux", machine, None),
         _ => Platform::host(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_is_what_its_kernel_says() {
+        for (machine, platform) in [
+            ("aarch64", "linux/arm64"),
+            ("armv8l", "linux/arm/v7"),
+            ("armv7l", "linux/arm/v7"),
+            ("armv6l", "linux/arm/v6"),
+            ("x86_64", "linux/amd64"),
+        ] {
+            assert_eq!(of_machine(machine).to_string(), platform);
+        }
     }
 }

@@ -26,12 +26,13 @@ pub const DEV: &str = "/dev";
 #[must_use]
 pub fn facts(labels: &BTreeMap<String, String>, cgroup: &str) -> NodeFacts {
     let memory = memory_bytes(&read("/proc/meminfo"));
+    let platform = crate::image::platform();
     NodeFacts {
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         hostname: host_name(),
         os: "linux".to_owned(),
-        architecture: architecture().to_owned(),
-        variant: variant(&read("/proc/cpuinfo")).to_owned(),
+        architecture: platform.architecture,
+        variant: platform.variant.unwrap_or_default(),
         kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
         cpu_millis: cpu_millis(),
         memory_bytes: bound::limit(cgroup).map_or(memory, |limit| limit.min(memory)),
@@ -54,33 +55,6 @@ pub fn host_name() -> String {
 #[must_use]
 pub fn boot_id() -> String {
     read("/proc/sys/kernel/random/boot_id").trim().to_owned()
-}
-
-/// What an OCI image calls the processor that this program was built for (`GOARCH`).
-#[must_use]
-pub fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "x86" => "386",
-        other => other,
-    }
-}
-
-/// The variant of an ARM processor as OCI has it; empty for others.
-fn variant(cpuinfo: &str) -> &'static str {
-    if cfg!(target_arch = "aarch64") {
-        return "v8";
-    }
-    if !cfg!(target_arch = "arm") {
-        return "";
-    }
-    let level = cpuinfo.lines().find_map(|line| line.strip_prefix("CPU architecture"));
-    match level.map(|rest| rest.trim_start_matches([' ', '\t', ':'])) {
-        // A 64-bit processor runs a 32-bit program as the newest 32-bit one would.
-        Some(level) if level.starts_with(['7', '8']) => "v7",
-        _ => "v6",
-    }
 }
 
 fn cpu_millis() -> u32 {
