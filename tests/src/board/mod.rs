@@ -27,7 +27,7 @@ pub const BOARD_PATIENCE: Duration = Duration::from_secs(400);
 pub const HOST: &str = "10.0.2.2";
 /// The device trees of the Raspberry Pis that QEMU emulates.
 const RASPBERRY_TREE: &str = "bcm2837-rpi-3-b.dtb";
-const ZERO_TREE: &str = "bcm2835-rpi-zero-w.dtb";
+const ZERO_TREE: &str = "bcm2835-rpi-zero.dtb";
 /// What QEMU's has not of a Raspberry Pi Zero.
 const ZERO_LACKS: &str = " initcall_blacklist=bcm2835_power_driver_init";
 /// How long a read from the console waits.
@@ -305,11 +305,17 @@ pub fn wait_for_board<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// The agent for a target that was built last: one to ship, or one that `images/cross/build check` built quickly.
-fn newest_agent(target: &str) -> PathBuf {
+/// The agent for a target that was built last, to ship or for tests.
+///
+/// # Panics
+/// When none is built.
+#[must_use]
+pub fn newest_agent(target: &str) -> PathBuf {
     let built = ["", "quick"].map(|kind| cross().join(kind).join(target).join("limpet-agent"));
     let when = |path: &PathBuf| fs::metadata(path).and_then(|it| it.modified()).ok();
-    built.into_iter().max_by_key(when).unwrap()
+    let newest = built.into_iter().max_by_key(when).unwrap();
+    assert!(newest.exists(), "{} is not built: tests/boards", newest.display());
+    newest
 }
 
 /// A program of a board's image, for images of containers that run on it.

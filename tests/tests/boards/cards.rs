@@ -39,6 +39,38 @@ fn the_same_parts_make_the_same_card() {
     assert!(one.unwrap() == other.unwrap());
 }
 
+/// What no emulated board has: voltage of the card and both halves of the Ethernet of a Raspberry Pi 4, and radios.
+#[test]
+#[ignore = "fetches a board's packages: tests/boards"]
+fn a_card_for_raspberry_pis_has_what_their_device_trees_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("limpet.img");
+    board::build(Board::RaspiArm64, b"an agent", &package_cache(), &image).unwrap();
+    let unpacked = |name: &str, command: &str| {
+        std::fs::write(folder.path().join(name), board::boot_file(&image, name).unwrap()).unwrap();
+        let mut shell = Command::new("busybox");
+        let output = shell.args(["sh", "-c", command]).current_dir(&folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let list = "busybox zcat initrd.img | busybox cpio -i --to-stdout etc/limpet/modules";
+    let modules = unpacked(board::INITRAMFS, list);
+    for name in ["fixed", "gpio-regulator", "sdhci-iproc", "genet", "mdio-bcm-unimac", "dwc2"] {
+        assert!(modules.contains(&format!("/{name}.ko\n")), "{name} in {modules}");
+    }
+    assert!(!modules.contains("brcmfmac"), "what only Wi-Fi needs is not in memory: {modules}");
+    let wifi = unpacked(board::WIFI, "busybox tar -tzf wifi.tgz");
+    for name in [
+        "brcmfmac.ko",
+        "firmware/brcm/brcmfmac43430-sdio.bin",
+        "firmware/brcm/brcmfmac43455-sdio.raspberrypi,4-model-b.txt",
+        "firmware/regulatory.db",
+        "ld.so",
+    ] {
+        assert!(wifi.lines().any(|line| line == name), "{name} in {wifi}");
+    }
+}
+
 #[test]
 #[ignore = "fetches a board's packages: tests/boards"]
 fn a_disk_in_use_is_refused_and_a_free_one_written() {

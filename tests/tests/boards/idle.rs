@@ -12,34 +12,45 @@ const INSTANCES: usize = 10;
 /// (`vm.dirty_expire_centisecs`), twice.
 const IDLE_SECONDS: u64 = 60;
 
-fn sleeper() -> Vec<u8> {
+/// An image that sleeps. A processor by the names of images and of Debian.
+pub(crate) fn sleeper(platform: &str, architecture: &str) -> Vec<u8> {
     let mut layer = Layer::new();
     for folder in ["bin", "dev", "etc", "proc", "sys"] {
         layer.folder(folder, 0o755);
     }
-    layer.folder("tmp", 0o1777).file("bin/busybox", 0o755, &busybox("arm64"));
+    layer.folder("tmp", 0o1777).file("bin/busybox", 0o755, &busybox(architecture));
     layer.hard_link("bin/sleep", "bin/busybox");
     let mut builder = ImageBuilder::new("sleeper:1");
-    builder.platforms(&["linux/arm64".parse().unwrap()]).layer(&layer);
+    builder.platforms(&[platform.parse().unwrap()]).layer(&layer);
     builder.command(&["/bin/sleep", "1000000"]).archive()
 }
 
 /// Sectors written to the card, as `/proc/diskstats` counts them.
 fn written(board: &mut EmulatedBoard) -> u64 {
-    let line = board.shell("grep ' vda ' /proc/diskstats");
+    let line = board.shell("grep -E ' (vda|mmcblk[01]) ' /proc/diskstats");
     line.split_whitespace().nth(9).unwrap().parse().unwrap()
 }
 
 #[test]
 #[ignore = "boots an emulated board: tests/boards"]
 fn an_idle_arm_board_writes_nothing() {
+    idle(Board::VirtArm64, "linux/arm64", "arm64");
+}
+
+#[test]
+#[ignore = "boots an emulated board: tests/boards"]
+fn an_idle_raspberry_pi_zero_writes_nothing() {
+    idle(Board::RaspiZero, "linux/arm/v6", "armel");
+}
+
+fn idle(kind: Board, platform: &str, architecture: &str) {
     let fleet = Fleet::start();
     let token = fleet.limpet_json(&["token", "create"]);
     let token = token["token"].as_str().unwrap();
     let broker = format!("mqtt://{HOST}:{}", fleet.mqtt_port());
     let settings = ["--host-name", "pump", "--controller", &broker, "--token", token];
-    let mut board = EmulatedBoard::make(Board::VirtArm64, &fleet.folder().join("board"), &settings);
-    fleet.load_image(&sleeper());
+    let mut board = EmulatedBoard::make(kind, &fleet.folder().join("board"), &settings);
+    fleet.load_image(&sleeper(platform, architecture));
     board.switch_on(Wire::Plugged);
     let compose =
         format!("services: {{rest: {{image: 'sleeper:1', deploy: {{replicas: {INSTANCES}}}}}}}");

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use limpet_tests::board::{cross, target};
+use limpet_tests::board::{newest_agent, target};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -39,9 +39,14 @@ impl Debian {
 #[test]
 #[ignore = "needs the agent for PCs, and a Debian: tests/boards"]
 fn the_package_is_installed_removed_and_purged() {
-    assert!(cross().join("x86_64-unknown-linux-musl/limpet-agent").exists());
+    let agent = newest_agent("x86_64-unknown-linux-musl");
     let mut build = Command::new(repository().join("images/deb/build"));
-    let built = build.arg("amd64").env("CARGO_TARGET_DIR", target()).output().unwrap();
+    let built = build
+        .arg("amd64")
+        .env("CARGO_TARGET_DIR", target())
+        .env("LIMPET_AGENT", agent)
+        .output()
+        .unwrap();
     assert!(built.status.success(), "{}", said(&built));
     let version = env!("CARGO_PKG_VERSION");
     let package = target().join(format!("deb/limpet-agent_{version}_amd64.deb"));

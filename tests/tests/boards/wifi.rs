@@ -4,17 +4,10 @@ use limpet_images::board::Board;
 use limpet_tests::board::{AccessPoint, Air, EmulatedBoard, HOST, Wire, wait_for_board};
 use limpet_tests::fleet::Fleet;
 
+use crate::idle::sleeper;
+
 /// A name and a password that a script could break at.
 const POINT: AccessPoint = AccessPoint { ssid: "tide pool #1", password: "it's \"low\" $PATH #7" };
-
-/// Waits until the controller says so of the board.
-fn status(fleet: &Fleet, wanted: &str) {
-    wait_for_board(&format!("the board to be {wanted}"), || {
-        let nodes = fleet.limpet_json(&["node", "ls"]);
-        let node = nodes.as_array()?.iter().find(|node| node["node"] == "buoy")?.clone();
-        (node["status"] == wanted).then_some(())
-    });
-}
 
 #[test]
 #[ignore = "boots an emulated board: tests/boards"]
@@ -32,7 +25,11 @@ fn a_raspberry_pi_joins_by_wifi_and_comes_back_with_it() {
     board.switch_on(Wire::Plugged);
     Air::clear(&mut board);
     Air::point_on(&mut board, "SAE");
-    status(&fleet, "ready");
+    wait_for_board("the board to be ready", || {
+        let nodes = fleet.limpet_json(&["node", "ls"]);
+        let buoy = nodes.as_array()?.iter().find(|node| node["node"] == "buoy")?.clone();
+        (buoy["status"] == "ready").then_some(())
+    });
     let way = board.shell("ip route; ip -4 address show dev eth0; cat /proc/sys/kernel/hostname");
     assert!(way.contains("default via 10.0.2.2 dev wlan0"), "{way}");
     assert!(!way.contains("inet "), "the cable is the access point's: {way}");
@@ -40,7 +37,12 @@ fn a_raspberry_pi_joins_by_wifi_and_comes_back_with_it() {
     assert!(secret.starts_with("-rw-------"), "{secret}");
 
     Air::point_off(&mut board);
-    status(&fleet, "unreachable");
+    board.wait_console("CTRL-EVENT-DISCONNECTED");
     Air::point_on(&mut board, "WPA-PSK");
-    status(&fleet, "ready");
+    fleet.load_image(&sleeper("linux/arm64", "arm64"));
+    fleet.apply("sea", "services: {light: {image: 'sleeper:1'}}", &[]);
+    wait_for_board("the light to run", || {
+        let all = fleet.instances();
+        all.iter().find(|it| it["service"] == "light" && it["phase"] == "running").map(|_| ())
+    });
 }
