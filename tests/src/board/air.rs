@@ -77,7 +77,7 @@ impl Air {
         let bridge =
             "brctl addbr br0; brctl addif br0 eth0; ip link set eth0 up; ip link set br0 up";
         board.shell(&format!(
-            "until [ -e /run/wifi/unpacked ]; do sleep 1; done; [ -e /sys/class/net/br0 ] || {{ {modules}; {bridge}; }}"
+            "until [ -e /run/wifi/unpacked ] && [ -e /sys/class/net/eth0 ]; do sleep 1; done; [ -e /sys/class/net/br0 ] || {{ {modules}; {bridge}; }}"
         ));
     }
 
@@ -88,8 +88,9 @@ impl Air {
     /// When it does not work.
     pub fn point_on(board: &mut EmulatedBoard, keys: &str) {
         let said = board.shell(&format!(
-            "(cat /{PLACE}/hostapd.conf; echo wpa_key_mgmt={keys}) > /run/hostapd.conf; pidof hostapd || /run/wifi/ld.so --argv0 hostapd --library-path /run/wifi/lib /{PLACE}/hostapd -B -P /run/hostapd \
-             /run/hostapd.conf"
+            "(cat /{PLACE}/hostapd.conf; echo wpa_key_mgmt={keys}) > /run/hostapd.conf; \
+             kill -0 $(cat /run/hostapd) || /run/wifi/ld.so --library-path /run/wifi/lib \
+             /{PLACE}/hostapd -B -P /run/hostapd /run/hostapd.conf"
         ));
         assert!(!said.contains("AP-DISABLED"), "{said}");
     }
