@@ -18,7 +18,7 @@ bench:
 
 # The agent for a 64-bit Raspberry Pi.
 cross target="aarch64-unknown-linux-musl":
-    CROSS_CONFIG="$PWD/cross.toml" cross build --release --target {{target}} -p limpet-agent --no-default-features
+    CROSS_CONFIG="$PWD/cross.toml" cross build --release --target {{target}} -p limpet-agent
 
 # The same, and for other boards, without cross: images/cross/build lists the targets.
 agent target="aarch64-unknown-linux-musl":

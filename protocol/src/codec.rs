@@ -89,7 +89,20 @@ pub fn decode_within<T: DeserializeOwned>(bytes: &[u8], max: usize) -> Result<T,
         return Err(CodecError::TooLarge { bytes: bytes.len(), max });
     }
     check(bytes)?;
-    serde_cbor::from_slice(bytes).map_err(CodecError::WrongShape)
+    read(bytes).map_err(CodecError::WrongShape)
+}
+
+#[cfg(not(feature = "small"))]
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_cbor::Error> {
+    serde_cbor::from_slice(bytes)
+}
+
+/// `from_slice` is a whole reader for each `T`; behind a pointer to what reads, the reader is there once.
+#[cfg(feature = "small")]
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, serde_cbor::Error> {
+    let mut reader = serde_cbor::Deserializer::from_slice(bytes);
+    let mut reader = <dyn erased_serde::Deserializer<'_>>::erase(&mut reader);
+    erased_serde::deserialize(&mut reader).map_err(serde::de::Error::custom)
 }
 
 /// Walks one CBOR item and everything in it, keeping the bounds of [`crate::limits`].
