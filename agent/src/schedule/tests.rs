@@ -227,7 +227,7 @@ fn all_missed_runs_come_one_after_the_other() {
 
 proptest! {
     // 32-bit ARM is emulated, and not optimized.
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(target_arch = "arm") { 8 } else { 64 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(target_arch = "arm") { 2 } else { 64 }))]
 
     /// Whatever the clock does and however often the node is started, no time is run twice, and every
     /// run is due.

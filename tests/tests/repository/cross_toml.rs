@@ -2,6 +2,7 @@
 //!
 //! cross itself needs a container engine and public images, so it does not run in the tests.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use toml::{Table, Value};
@@ -20,6 +21,17 @@ fn every_board_has_a_target() {
         "arm-unknown-linux-musleabihf",
     ] {
         assert!(targets.contains_key(target), "[target.{target}] is missing in cross.toml");
+    }
+}
+
+/// In its image cross runs that file.
+#[test]
+fn what_runs_before_a_build_can_be_run() {
+    for (target, settings) in parsed()["target"].as_table().unwrap() {
+        let script = settings["pre-build"].as_str().unwrap();
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(script);
+        let mode = std::fs::metadata(&path).unwrap_or_else(|it| panic!("{target}: {script}: {it}"));
+        assert_eq!(mode.permissions().mode() & 0o111, 0o111, "{target}: {script}");
     }
 }
 
