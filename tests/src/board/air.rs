@@ -95,8 +95,10 @@ impl Air {
         assert!(!said.contains("AP-DISABLED"), "{said}");
     }
 
-    /// Switches it off.
+    /// Switches it off, and waits until it is: one that has still to say farewell would be taken for one that is on.
     pub fn point_off(board: &mut EmulatedBoard) {
-        board.shell("kill $(cat /run/hostapd)");
+        board.shell(
+            "pid=$(cat /run/hostapd); kill $pid; while kill -0 $pid 2> /dev/null; do sleep 1; done",
+        );
     }
 }
